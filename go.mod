@@ -1,0 +1,5 @@
+module github.com/ovsactl/ovsactl
+
+go 1.26
+
+require golang.org/x/sys v0.43.0
