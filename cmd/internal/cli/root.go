@@ -1,0 +1,110 @@
+// Package cli is the command line of ovsactl: a file per verb, each from flags
+// to options, to one call into the core, to a view. stdout is the product,
+// stderr is the conversation.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovsactl/ovsactl/internal/buildinfo"
+	"github.com/ovsactl/ovsactl/internal/hint"
+)
+
+// Exit codes, documented in ovsactl(1).
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitChanges     = 2 // plan --detailed-exitcode has changes
+	exitManifest    = 3 // the manifest is bad
+	exitInterrupted = 130
+)
+
+// Env is all that the command line takes from the process.
+type Env struct {
+	Args           []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string
+}
+
+// exitStatus is an error that has been told to the user already and only sets
+// the exit code.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// Run runs one command line and returns the process's exit code.
+func Run(ctx context.Context, env Env) int {
+	root := newRoot(env)
+	err := root.ExecuteContext(ctx)
+	var status exitStatus
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintf(env.Stderr, "ovsactl: error: %v\n", err)
+	if h := hint.Of(err); h != "" {
+		fmt.Fprintf(env.Stderr, "ovsactl: hint: %s\n", h)
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	return exitError
+}
+
+func newRoot(env Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ovsactl",
+		Short: "Guests with proven virtual TPMs for licensed AI models, from one HCL file",
+		Long: `ovsactl turns a Linux host with KVM and a TPM 2.0 into a place where licensed
+AI models run only inside guests that can prove where they run.
+
+    ovsactl init                 write a commented roles.hcl
+    ovsactl plan roles.hcl       what apply would do
+    ovsactl apply roles.hcl      make it so; a second run changes nothing`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		DisableAutoGenTag: true,
+		Version:           buildinfo.Version(),
+	}
+	root.SetArgs(env.Args)
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.AddGroup(
+		&cobra.Group{ID: "manifest", Title: "The manifest:"},
+		&cobra.Group{ID: "guests", Title: "Guests:"},
+		&cobra.Group{ID: "host", Title: "The host:"},
+	)
+	root.AddCommand(
+		newVersionCommand(env),
+	)
+	return root
+}
+
+// inGroup puts commands under one heading of the help.
+func inGroup(id string, cmds ...*cobra.Command) []*cobra.Command {
+	for _, c := range cmds {
+		c.GroupID = id
+	}
+	return cmds
+}
+
+func newVersionCommand(env Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(env.Stdout, "ovsactl", buildinfo.Version())
+			return err
+		},
+	}
+}

@@ -1,0 +1,34 @@
+// Package vtpm makes virtual TPMs under swtpm and binds them to the host's TPM.
+//
+// [Host.Manufacture] builds a vTPM's state (endorsement keys, certificates from
+// the host's own CA) where libvirt expects it; [Host.Bind] writes into its NVRAM
+// a record in which the host's TPM vouches for it. The record and its
+// verification are in vtpm/quote, which does no I/O.
+package vtpm
+
+import "time"
+
+// Identity names a vTPM: the VM it belongs to.
+type Identity struct {
+	UUID string // the domain's UUID
+	Name string // the domain's name, for the certificates' subject
+}
+
+// Binding says how a vTPM stands to the host's TPM.
+type Binding string
+
+const (
+	Missing Binding = "missing" // there is no vTPM state
+	Unbound Binding = "unbound" // state without a record
+	Bound   Binding = "bound"   // the record verifies and is of this boot of the host
+	Stale   Binding = "stale"   // the record is of an earlier boot of the host, or of other keys
+)
+
+// Status describes a vTPM without starting it.
+type Status struct {
+	Binding   Binding
+	Simulated bool      // the host TPM is a stand-in
+	Issuer    string    // of the host TPM's EK certificate, "" when there is none
+	BoundAt   time.Time // zero when unbound
+	Reason    string    // why it is stale or unbound
+}
