@@ -108,3 +108,8 @@ func newVersionCommand(env Env) *cobra.Command {
 		},
 	}
 }
+
+// usageError is a wrong command line, with what would be right.
+func usageError(problem, hintText string) error {
+	return hint.Wrap(errors.New(problem), "%s", hintText)
+}
