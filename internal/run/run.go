@@ -24,7 +24,7 @@ type Cmd struct {
 	Path        string   // looked up in PATH when it has no slash
 	Args        []string // without the program's name
 	Dir         string
-	Env         []string // added to PATH, HOME, LANG=C.UTF-8 and TMPDIR of this process
+	Env         []string // added to PATH, HOME, LANG=C.UTF-8 and TMPDIR of this process, and wins
 	Stdin       io.Reader
 	Stdout      io.Writer  // nil: kept for Output, else dropped
 	Stderr      io.Writer  // nil: only its tail is kept, for the error
@@ -35,8 +35,9 @@ type Cmd struct {
 // Error is a program that ran and failed, or could not be run.
 type Error struct {
 	Path   string
-	Code   int    // exit status, -1 when it did not exit by itself
-	Stderr string // the end of what it said, at most 2 KiB
+	Code   int            // exit status, -1 when it did not exit by itself
+	Signal syscall.Signal // that ended it; 0 for none
+	Stderr string         // the end of what it said, at most 2 KiB
 	Err    error
 }
 
@@ -106,12 +107,13 @@ func (c Cmd) prepare(ctx context.Context) (*exec.Cmd, *tail) {
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, c.Stderr
 	cmd.ExtraFiles, cmd.SysProcAttr = c.Files, c.SysProcAttr
-	cmd.Env = append([]string{"LANG=C.UTF-8"}, c.Env...)
+	cmd.Env = []string{"LANG=C.UTF-8"}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TERM", "http_proxy", "https_proxy", "no_proxy"} {
 		if v, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
 	}
+	cmd.Env = append(cmd.Env, c.Env...)
 	t := &tail{}
 	if cmd.Stderr == nil {
 		cmd.Stderr = t
@@ -127,6 +129,9 @@ func (c Cmd) wrap(ctx context.Context, err error, t *tail) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		e.Code = exit.ExitCode()
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			e.Signal = ws.Signal()
+		}
 	}
 	if ctx.Err() != nil {
 		e.Err = context.Cause(ctx)

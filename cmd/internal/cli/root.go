@@ -86,6 +86,7 @@ AI models run only inside guests that can prove where they run.
 	root.AddCommand(
 		newVersionCommand(env),
 	)
+	root.AddCommand(inGroup("host", newLabCommand(env))...)
 	return root
 }
 

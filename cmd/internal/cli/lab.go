@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovsactl/ovsactl/internal/lab"
+)
+
+// newLabCommand is `ovsactl lab`: a host of its own inside this one.
+func newLabCommand(env Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "A second host inside this one, to try things in",
+		Long: `A lab is a host inside this machine: its own mounts, network and processes, its
+own libvirt, and a software TPM (shown as "simulated") in the place of the
+host's. Nothing outside changes but the image cache, which both sides share, and
+everything in it is in memory and gone after "lab down".
+
+A lab's network has no way out. Build or fetch images outside first.`,
+		Example: `  ovsactl lab up
+  ovsactl lab run -- ovsactl apply roles.hcl --auto-approve
+  ovsactl lab shell
+  ovsactl lab down`,
+	}
+	name := cmd.PersistentFlags().String("name", "default", "which lab")
+	cmd.AddCommand(
+		newLabUpCommand(env, name), newLabRunCommand(env, name), newLabShellCommand(env, name),
+		newLabListCommand(env), newLabDownCommand(env, name),
+	)
+	cmd.AddCommand(labInnerCommands(env, name)...)
+	return cmd
+}
+
+func newLabUpCommand(env Env, name *string) *cobra.Command {
+	var host hostFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a lab; one that runs is left alone",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := host.resolve(env)
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			l, started, err := lab.Up(cmd.Context(), lab.Options{
+				Name: *name, DataDir: h.DataDir,
+				Holder: labInner("hold", *name, h.DataDir),
+				Step:   func(s string) { fmt.Fprintf(env.Stderr, "lab %s: %s\n", *name, s) },
+			})
+			if err != nil {
+				return err
+			}
+			if !started {
+				fmt.Fprintf(env.Stdout, "lab %s is up since %s\n", l.Name, l.Since.Format(time.RFC3339))
+				return nil
+			}
+			fmt.Fprintf(env.Stdout, "lab %s is up after %.1f s\n", l.Name, time.Since(begin).Seconds())
+			return nil
+		},
+	}
+	host.register(cmd)
+	return cmd
+}
+
+func newLabRunCommand(env Env, name *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run -- CMD [ARG...]",
+		Short: "Run a command in a lab, with its exit code",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runInLab(cmd.Context(), env, *name, args)
+		},
+	}
+	cmd.Flags().SetInterspersed(false) // the command's flags are its own
+	return cmd
+}
+
+func newLabShellCommand(env Env, name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "shell",
+		Short: "Open a shell in a lab",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			shell := env.Getenv("SHELL")
+			if shell == "" {
+				shell = "/bin/sh"
+			}
+			return runInLab(cmd.Context(), env, *name, []string{shell})
+		},
+	}
+}
+
+func runInLab(ctx context.Context, env Env, name string, argv []string) error {
+	l, err := lab.Find(name)
+	if err != nil {
+		return err
+	}
+	code, err := lab.Run(ctx, l, lab.Command{
+		Argv: argv, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr,
+		Inner: []string{"lab", "exec", "--"},
+	})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+func newLabListCommand(env Env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List the labs that run",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			labs, err := lab.List()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(env.Stdout).Encode(append([]lab.Lab{}, labs...))
+			}
+			w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tPID\tSINCE\tDATA DIR")
+			for _, l := range labs {
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", l.Name, l.PID, l.Since.Format(time.RFC3339), l.DataDir)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newLabDownCommand(env Env, name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "End a lab with everything in it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := lab.Down(cmd.Context(), *name); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(env.Stdout, "lab %s is gone\n", *name)
+			return err
+		},
+	}
+}
+
+// labInner is the command line of one of the verbs that a lab runs itself by.
+func labInner(verb, name, dataDir string) []string {
+	return []string{"lab", verb, "--name", name, "--data-dir", dataDir}
+}
+
+func labInnerCommands(env Env, name *string) []*cobra.Command {
+	var dataDir string
+	hold := &cobra.Command{Use: "hold", RunE: func(*cobra.Command, []string) error {
+		return lab.Hold(labInner("serve", *name, dataDir))
+	}}
+	serve := &cobra.Command{Use: "serve", RunE: func(*cobra.Command, []string) error {
+		return lab.Serve(dataDir, labParts())
+	}}
+	exec := &cobra.Command{Use: "exec", Args: cobra.MinimumNArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return lab.Exec(args, os.Environ())
+	}}
+	exec.Flags().SetInterspersed(false)
+	for _, c := range []*cobra.Command{hold, serve} {
+		c.Args = cobra.NoArgs
+		c.Flags().StringVar(&dataDir, "data-dir", "", "")
+	}
+	cmds := []*cobra.Command{hold, serve, exec}
+	for _, c := range cmds {
+		c.Hidden = true
+	}
+	return cmds
+}
