@@ -97,6 +97,7 @@ type State struct {
 	UUID      string
 	Exists    bool
 	Ours      bool   // carries our metadata; Metadata is zero when not
+	Problem   string // why metadata of ours could not be read; then Ours is false
 	Active    bool   // running or paused
 	Status    string // libvirt's word: "running", "paused", "shut off", ...
 	Reason    string
