@@ -2,7 +2,6 @@ package cli
 
 import (
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -127,9 +126,4 @@ func completeRoles(env Env) func(*cobra.Command, []string, string) ([]string, co
 		})
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-// sortedFiles is files in the order of their names.
-func sortedFiles(files map[string]*hcl.File) []string {
-	return slices.Sorted(maps.Keys(files))
 }

@@ -85,6 +85,9 @@ AI models run only inside guests that can prove where they run.
 	)
 	root.AddCommand(
 		newVersionCommand(env),
+		newInitCommand(env),
+		newValidateCommand(env),
+		newFmtCommand(env),
 	)
 	root.AddCommand(inGroup("host", newLabCommand(env))...)
 	return root
