@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/hostcheck"
+	"github.com/ovsactl/ovsactl/roles"
+)
+
+// newHostCommand is `ovsactl host`: the machine itself.
+func newHostCommand(env Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "Check and prepare this machine"}
+	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env))
+	return cmd
+}
+
+// localHost is the machine this program runs on.
+func localHost(h roles.Host) (hostcheck.Host, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return hostcheck.Host{}, fmt.Errorf("find this program: %w", err)
+	}
+	return hostcheck.Host{URI: h.URI, DataDir: h.DataDir, TPM: h.TPM, Program: program}, nil
+}
+
+func newHostCheckCommand(env Env) *cobra.Command {
+	var flags hostFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Say what this machine has and needs, and how to fix it",
+		Long: `Looks at everything a host of guests with bound vTPMs needs and changes nothing.
+Exits 1 when something required is missing.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			resolved, err := flags.resolve(env)
+			if err != nil {
+				return err
+			}
+			h, err := localHost(resolved)
+			if err != nil {
+				return err
+			}
+			lines := hostcheck.Check(hostcheck.Gather(cmd.Context(), h, hostProbes(h.DataDir)), h.DataDir)
+			if err := printChecks(env, lines, asJSON); err != nil {
+				return err
+			}
+			if !hostcheck.Passed(lines) {
+				return exitStatus(exitError)
+			}
+			return nil
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(env.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(struct {
+			OK    bool             `json:"ok"`
+			Lines []hostcheck.Line `json:"lines"`
+		}{hostcheck.Passed(lines), lines})
+	}
+	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "STATUS\tWHAT\tHAVE\tNEED")
+	for _, l := range lines {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, l.Have, l.Need)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if l.Fix != "" {
+			fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", l.Status, l.Name, l.Fix)
+		}
+	}
+	return nil
+}
+
+func newHostPrepareCommand(env Env) *cobra.Command {
+	var flags hostFlags
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "prepare",
+		Short: "Install and set up what this machine lacks",
+		Long: `Installs missing packages, makes the directories, adds you to the groups, starts
+libvirt and its default network, and installs the libvirt hook that renews the
+binding of virtual TPMs. What is there already is left alone.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			resolved, err := flags.resolve(env)
+			if err != nil {
+				return err
+			}
+			h, err := localHost(resolved)
+			if err != nil {
+				return err
+			}
+			actions := h.Actions(hostcheck.Gather(cmd.Context(), h, hostcheck.Probes{}))
+			if len(actions) == 0 {
+				_, err := fmt.Fprintln(env.Stdout, "Nothing to do: this host is prepared.")
+				return err
+			}
+			if !dryRun && os.Geteuid() != 0 {
+				return hint.Wrap(errors.New("preparing a host needs root"), "sudo ovsactl host prepare; see first what it would do with --dry-run")
+			}
+			for _, a := range actions {
+				if dryRun {
+					fmt.Fprintln(env.Stdout, "would", a.What)
+					continue
+				}
+				fmt.Fprintln(env.Stdout, a.What)
+				if err := a.Do(cmd.Context()); err != nil {
+					return fmt.Errorf("%s: %w", a.What, err)
+				}
+			}
+			return nil
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+// hostProbes wires the checks that other packages know how to make.
+func hostProbes(string) hostcheck.Probes {
+	return hostcheck.Probes{}
+}
