@@ -194,6 +194,7 @@ func start(ctx context.Context, o Options) (Lab, error) {
 		os.Remove(filepath.Join(dir(o.Name), "lab.json"))
 		return Lab{}, withLog(err, o.Name)
 	}
+	go holder.Wait() // a caller that outlives the lab keeps no zombie of it
 	l.Ready = true
 	return l, l.save()
 }
