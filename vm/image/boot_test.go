@@ -1,0 +1,236 @@
+package image_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/vm/image"
+	"github.com/ovsactl/ovsactl/vm/image/imagetest"
+)
+
+const ovmf = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+
+// TestBuiltImageBoots starts the built image under QEMU's own emulation, with
+// and without firmware, and logs in with nothing but what the host handed in
+// and what the guest announced.
+func TestBuiltImageBoots(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots guests: minutes")
+	}
+	imagetest.Require(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap", "mformat", "sfdisk", ovmf)
+	img := builtImage(t)
+	for name, boot := range map[string][]string{
+		"uefi":   {"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmf},
+		"kernel": {"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", img.Cmdline},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			g := startGuest(t, img, boot)
+			keys := g.announced(t)
+			t.Logf("announced %d keys after %v", len(keys), time.Since(start).Round(100*time.Millisecond))
+			client := g.dial(t, keys)
+			t.Logf("SSH after %v", time.Since(start).Round(100*time.Millisecond))
+			checkGuest(t, client)
+		})
+	}
+}
+
+func checkGuest(t *testing.T, client *ssh.Client) {
+	t.Helper()
+	for _, c := range []struct{ cmd, want string }{
+		{"hostname", "ovsa-runtime"},
+		{"id -un; id -nG", "ovsa\novsa tss"},
+		{"sudo -n id -u", "0"},
+		{"cat /etc/hostname 2>/dev/null; getent hosts $(hostname) >/dev/null && echo resolves", "resolves"},
+		{"test $(df --output=size -m / | tail -1) -gt 5500 && echo grown", "grown"},
+		{"sudo -n passwd -S ovsa | cut -d' ' -f2; sudo -n passwd -S root | cut -d' ' -f2", "L\nL"},
+		{"ls /etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_ed25519_key"},
+		{"systemctl is-system-running --wait", "running"},
+		{"systemctl --failed --no-legend --plain", ""},
+		{"test -s /etc/machine-id && echo set", "set"},
+		{"cat /proc/swaps | wc -l", "1"},
+	} {
+		if got := ask(t, client, c.cmd); got != c.want {
+			t.Errorf("%s: %q, want %q", c.cmd, got, c.want)
+		}
+	}
+	t.Log(ask(t, client, "systemd-analyze; systemd-analyze blame | head -15; df -m / | tail -1; free -m | head -2"))
+}
+
+// builtImage returns the image that tests share, from the cache in
+// OVSACTL_TEST_CACHE where it is set.
+func builtImage(t *testing.T) image.Image {
+	t.Helper()
+	dir := os.Getenv("OVSACTL_TEST_CACHE")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	cache, err := image.Open(dir, image.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := cache.Ensure(t.Context(), image.Source{
+		Name: "debian", Build: &image.Build{Suite: "trixie", Size: 4 << 30},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+type guest struct {
+	dir    string
+	signer ssh.Signer
+	port   int
+	ctx    context.Context
+}
+
+// startGuest runs a guest with 1 GiB, a 6 GiB overlay over img and what the
+// vm package would give it: credentials and the announcement's port.
+func startGuest(t *testing.T, img image.Image, boot []string) *guest {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{dir: t.TempDir(), signer: signer, port: freePort(t), ctx: ctx}
+	disk := filepath.Join(g.dir, "disk.qcow2")
+	if err := (run.Cmd{Path: "qemu-img", Args: []string{
+		"create", "-q", "-f", "qcow2", "-F", img.Format, "-b", img.Path, disk, "6G",
+	}}).Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	args := slices.Concat([]string{
+		"-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024", "-display", "none", "-no-reboot",
+		"-serial", "file:" + g.file("serial.log"),
+		"-drive", "if=virtio,format=qcow2,file=" + disk,
+		"-nic", fmt.Sprintf("user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22", g.port),
+		"-device", "virtio-rng-pci",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=announce,server=on,wait=off,path=" + g.file("announce"),
+		"-device", "virtserialport,chardev=announce,name=org.ovsactl.0",
+		"-smbios", credential("system.hostname", "ovsa-runtime"),
+		"-smbios", credential("ovsactl.authorized_keys", string(ssh.MarshalAuthorizedKey(signer.PublicKey()))),
+	}, boot)
+	p, err := run.Cmd{Path: "qemu-system-x86_64", Args: args}.Start(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		p.Wait()
+		if t.Failed() {
+			log, _ := os.ReadFile(g.file("serial.log"))
+			t.Logf("end of the serial log:\n%s", log[max(0, len(log)-6000):])
+		}
+	})
+	return g
+}
+
+func (g *guest) file(name string) string { return filepath.Join(g.dir, name) }
+
+func credential(name, value string) string {
+	return fmt.Sprintf("type=11,value=io.systemd.credential.binary:%s=%s", name, base64.StdEncoding.EncodeToString([]byte(value)))
+}
+
+// announced reads one whole announcement.
+func (g *guest) announced(t *testing.T) []ssh.PublicKey {
+	t.Helper()
+	conn := retry(t, g.ctx, func() (net.Conn, error) { return net.Dial("unix", g.file("announce")) })
+	defer conn.Close()
+	defer context.AfterFunc(g.ctx, func() { conn.Close() })()
+	var keys []ssh.PublicKey
+	begun := false
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		switch line := lines.Text(); {
+		case line == "ovsactl-announce 1":
+			begun, keys = true, nil
+		case line == "end" && begun:
+			return keys
+		case begun:
+			key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(strings.TrimPrefix(line, "hostkey ")))
+			if err != nil {
+				t.Fatalf("announced %q: %v", line, err)
+			}
+			keys = append(keys, key)
+		}
+	}
+	t.Fatal("no announcement arrived")
+	return nil
+}
+
+func (g *guest) dial(t *testing.T, keys []ssh.PublicKey) *ssh.Client {
+	t.Helper()
+	if len(keys) != 1 {
+		t.Fatalf("%d host keys announced, want one", len(keys))
+	}
+	client := retry(t, g.ctx, func() (*ssh.Client, error) {
+		return ssh.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(g.port)), &ssh.ClientConfig{
+			User: "ovsa", Auth: []ssh.AuthMethod{ssh.PublicKeys(g.signer)},
+			HostKeyCallback: ssh.FixedHostKey(keys[0]), HostKeyAlgorithms: []string{keys[0].Type()},
+			Timeout: 10 * time.Second,
+		})
+	})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func retry[T any](t *testing.T, ctx context.Context, try func() (T, error)) T {
+	t.Helper()
+	for {
+		v, err := try()
+		if err == nil {
+			return v
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%v: %v", context.Cause(ctx), err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func ask(t *testing.T, client *ssh.Client, cmd string) string {
+	t.Helper()
+	session, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	out, err := session.CombinedOutput(cmd)
+	if err != nil {
+		t.Logf("%s: %v", cmd, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
