@@ -1,16 +1,80 @@
 # ovsactl: build, test and demonstrate. `make help` lists the targets.
+#
+# `make demo` and `make test` work as root on a Debian 12 (or newer) or Ubuntu
+# 22.04 (or newer) that has Go and make and nothing else.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
+PROGRAMS := $(notdir $(patsubst %/main.go,%,$(wildcard cmd/*/main.go)))
+GOLANGCI := v2.15.0
+
+# Tests that need one of these fail where it is absent, instead of skipping.
+REQUIRE := root,libvirtd,virtlogd,virsh,qemu-system-x86_64,qemu-img,swtpm,swtpm_setup,swtpm_localca,ovmf,mmdebstrap,mke2fs,mkfs.vfat,mcopy,mtools,sfdisk,xorriso,dnsmasq,ssh
 
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: deps
+deps: ## install what building and testing needs, with apt
+	@packaging/install-deps.sh
+
+.PHONY: build
+build: ## build the programs into bin/
+	@for p in $(PROGRAMS); do \
+		cgo=0; test $$p != ovsactl || cgo=1; \
+		CGO_ENABLED=$$cgo go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/$$p; \
+	done
+
+.PHONY: package
+package: build ## build the component tarballs into bin/components/
+	packaging/components/build.sh '$(VERSION)'
+
+.PHONY: demo
+demo: deps package ## run the main job of examples/quickstart.hcl in a lab
+	@packaging/demo.sh
+
 .PHONY: test
-test: ## run every test
-	go test ./...
+test: deps package unit e2e ## run every test, real guests included
+
+.PHONY: unit
+unit: ## run the tests that boot no role
+	OVSA_REQUIRE='$(REQUIRE)' go test -p 2 -timeout 15m ./...
+
+.PHONY: e2e
+e2e: ## apply, change, break and destroy real guests in a lab
+	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 25m -v ./test/e2e
+
+.PHONY: fuzz
+fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
+	@go list -f '{{$$p := .ImportPath}}{{range .TestGoFiles}}{{$$p}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$p}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' ./... | \
+	while read -r pkg file; do \
+		test -n "$$file" || continue; \
+		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-20s} "$$pkg"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: deps package ## measure: planning, manufacture, and phases of real guests
+	go test -run '^$$' -bench . -benchtime 3x ./...
+	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e
 
 .PHONY: lint
-lint: ## vet and check formatting
-	go vet ./...
+lint: bin/tools/golangci-lint-$(GOLANGCI) ## check formatting, vet, and run the linters
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./test/e2e
+	$< run ./...
+
+# Built from source: the Go proxy is all it needs.
+bin/tools/golangci-lint-$(GOLANGCI):
+	GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@mv bin/tools/golangci-lint $@
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
