@@ -195,7 +195,7 @@ func (f fields) duration(name string, def, most time.Duration) time.Duration {
 	}
 	d, err := time.ParseDuration(v.AsString())
 	if err != nil || d <= 0 || d > most {
-		f.fail(name, "Invalid duration", fmt.Sprintf(`Durations are written as "90s", "10m" or "1h30m"; %q is more than zero and at most %s.`, name, most))
+		f.fail(name, "Invalid duration", fmt.Sprintf(`Durations are written as "90s", "10m" or "1h30m"; %q is more than zero and at most %d hours.`, name, int(most.Hours())))
 		return def
 	}
 	return d

@@ -23,8 +23,10 @@ func (l *loader) decodeHost() Host {
 	host.Range = l.host.DefRange
 	host.URI = f.text("uri", host.URI)
 	if u, err := url.Parse(host.URI); err != nil || u.Scheme == "" {
+		f.hideLogin("uri", host.URI)
 		f.fail("uri", "Invalid libvirt URI", `A libvirt URI is written as "qemu:///system" or "qemu+ssh://root@host/system".`)
 	} else if _, secret := u.User.Password(); secret {
+		f.hideLogin("uri", host.URI)
 		f.fail("uri", "Password in a URI", "URIs are shown in messages, so they cannot hold a password.")
 	}
 	host.DataDir = f.text("data_dir", host.DataDir)

@@ -77,6 +77,7 @@ func (l *loader) decodeBuild(block *hcl.Block) *ImageBuild {
 	}
 	if b.Mirror != "" {
 		if u, err := url.Parse(b.Mirror); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			f.hideLogin("mirror", b.Mirror)
 			f.fail("mirror", "Unsuitable mirror", `A mirror is an http or https URL without a password, such as "https://deb.debian.org/debian".`)
 		}
 	}
@@ -112,15 +113,24 @@ func (f fields) imageURL(name string) string {
 	u, err := url.Parse(s)
 	switch {
 	case err == nil && u.User != nil:
+		f.hideLogin(name, s)
 		f.fail(name, "Password in a URL", "URLs are shown in messages, so they cannot hold a user or a password.")
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 		return s
 	case err == nil && u.Scheme == "file" && u.Host == "" && strings.HasPrefix(u.Path, "/"):
 		return s
 	default:
+		f.hideLogin(name, s)
 		f.fail(name, "Unsuitable source", `A source is an http, https or file URL. For a disk image on this machine:`+"\n\n    file = \"PATH\"")
 	}
 	return ""
+}
+
+// hideLogin keeps what may be a password in a URL out of the quoted source.
+func (f fields) hideLogin(name, url string) {
+	if strings.Contains(url, "@") {
+		f.l.hide(f.at(name))
+	}
 }
 
 // checkWhole reports a size that is not a number of mebibytes.

@@ -58,16 +58,18 @@ func (l *loader) read(files []string) {
 		}
 		src, ok := l.source(name)
 		if !ok {
+			l.broken = true
 			continue
 		}
 		file, diags := Parse(name, src)
+		l.broken = l.broken || diags.HasErrors()
 		l.diags = append(l.diags, diags...)
 		l.files[name] = shown(file, src, diags.HasErrors())
 		if file == nil {
 			continue
 		}
 		content, contentDiags := file.Body.Content(manifestSchema())
-		if !diags.HasErrors() { // else these follow from the syntax errors
+		if !l.broken { // else these follow from the syntax errors
 			l.diags = append(l.diags, contentDiags...)
 		}
 		for _, block := range content.Blocks {
@@ -121,7 +123,7 @@ func (l *loader) add(n *node) {
 	l.checkName(n.at, n.kind, n.name)
 	if first, ok := l.nodes[n.addr()]; ok {
 		l.fail(n.at, "Duplicate "+kindNoun(n.kind),
-			fmt.Sprintf("There is a %s named %q already, %s.", kindNoun(n.kind), n.name, place(first.at)))
+			fmt.Sprintf("Another %s is named %q, %s.", kindNoun(n.kind), n.name, place(first.at)))
 		return
 	}
 	l.nodes[n.addr()] = n

@@ -29,16 +29,16 @@ type Options struct {
 func Load(files []string, opts Options) (*Manifest, map[string]*hcl.File, hcl.Diagnostics) {
 	l := newLoader(opts)
 	l.read(files)
-	if !l.diags.HasErrors() {
+	var m *Manifest
+	if !l.broken {
 		l.checkGiven()
-		m := l.manifest()
-		if !l.diags.HasErrors() {
-			diag.Sort(l.diags)
-			return m, l.files, l.diags
-		}
+		m = l.manifest()
 	}
 	diag.Sort(l.diags)
-	return nil, l.files, l.diags
+	if l.diags.HasErrors() {
+		return nil, l.files, l.diags
+	}
+	return m, l.files, l.diags
 }
 
 // LoadHost returns only the host block of a manifest, complete with defaults.
@@ -47,7 +47,7 @@ func LoadHost(files []string, opts Options) (Host, map[string]*hcl.File, hcl.Dia
 	l := newLoader(opts)
 	l.read(files)
 	var host Host
-	if !l.diags.HasErrors() {
+	if !l.broken {
 		host = l.decodeHost()
 	}
 	diag.Sort(l.diags)
@@ -66,6 +66,7 @@ func Names(files []string, opts Options) []string {
 type loader struct {
 	opts     Options
 	files    map[string]*hcl.File // for people: secrets masked
+	broken   bool                 // a file is missing or does not parse
 	diags    hcl.Diagnostics
 	hostName string
 	host     *hcl.Block

@@ -1,7 +1,11 @@
 // Package roles is the manifest language: the HCL schema of a roles file, its
 // decoding and its validation. [Load] turns files into a *[Manifest] or into
-// diagnostics that point at the source. It is pure: it reads the files it is
-// given and nothing else.
+// diagnostics that point at the source. It reads the files it is given, those
+// that they name with file(), and nothing else.
+//
+// A manifest is evaluated in two steps: first all that it declares is listed,
+// then each thing is evaluated once, when something refers to it or at last in
+// the order of the source. Cost is linear in the size of the manifest.
 package roles
 
 import (
@@ -41,7 +45,7 @@ type Network struct {
 // NAT is a libvirt NAT network with DHCP, on a bridge that libvirt makes.
 type NAT struct {
 	CIDR   netip.Prefix // masked; its first host address is the gateway
-	Bridge string       // interface name, default "virbr0"
+	Bridge string       // interface name; "virbr0" for network "default", else derived from the names
 }
 
 // Bridge attaches guests to a bridge that exists on the host.

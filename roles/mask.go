@@ -47,6 +47,15 @@ func maybeSensitive(a *hcl.Attribute) bool {
 	return diags.HasErrors() || v.Type() != cty.Bool || v.IsNull() || !v.IsKnown() || v.True()
 }
 
+// hide masks what should not have been written at a place.
+func (l *loader) hide(at hcl.Range) {
+	if f := l.files[at.Filename]; f != nil {
+		masked := slices.Clone(f.Bytes)
+		mask(masked, at)
+		l.files[at.Filename] = &hcl.File{Body: f.Body, Nav: f.Nav, Bytes: masked}
+	}
+}
+
 // mask overwrites a range with stars and keeps its lines.
 func mask(src []byte, r hcl.Range) {
 	stars(src[min(r.Start.Byte, len(src)):min(r.End.Byte, len(src))])

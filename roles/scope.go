@@ -2,6 +2,7 @@ package roles
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,7 +75,7 @@ func (l *loader) failCycle(n *node, from hcl.Range) {
 func (l *loader) expression(expr hcl.Expression) cty.Value {
 	ctx := &hcl.EvalContext{Functions: l.functions(expr.Range().Filename)}
 	roots := make(map[string]map[string]cty.Value)
-	failed := false
+	failed, hidden := false, false
 	for _, ref := range expr.Variables() {
 		n := l.lookup(ref)
 		if n == nil {
@@ -84,7 +85,10 @@ func (l *loader) expression(expr hcl.Expression) cty.Value {
 		if roots[n.kind] == nil {
 			roots[n.kind] = make(map[string]cty.Value)
 		}
-		roots[n.kind][n.name] = l.eval(n, ref.SourceRange())
+		v := l.eval(n, ref.SourceRange())
+		roots[n.kind][n.name] = v
+		failed = failed || !l.checkAttribute(ref, v)
+		hidden = hidden || v.ContainsMarked()
 	}
 	if failed {
 		return cty.DynamicVal
@@ -94,7 +98,12 @@ func (l *loader) expression(expr hcl.Expression) cty.Value {
 		ctx.Variables[root] = cty.ObjectVal(names)
 	}
 	v, diags := expr.Value(ctx)
-	l.diags = append(l.diags, diags...)
+	for _, d := range diags {
+		if hidden { // HCL's words may quote what they are about
+			d.Detail = "What is wrong is left out here, since a sensitive value is involved."
+		}
+		l.diags = append(l.diags, d)
+	}
 	if diags.HasErrors() {
 		return cty.DynamicVal
 	}
@@ -134,6 +143,20 @@ func (l *loader) lookup(ref hcl.Traversal) *node {
 	return n
 }
 
+// checkAttribute reports a reference to what a thing does not have.
+func (l *loader) checkAttribute(ref hcl.Traversal, v cty.Value) bool {
+	if len(ref) < 3 || !v.Type().IsObjectType() {
+		return true
+	}
+	step, ok := ref[2].(hcl.TraverseAttr)
+	if !ok || v.Type().HasAttribute(step.Name) {
+		return true
+	}
+	names := slices.Sorted(maps.Keys(v.Type().AttributeTypes()))
+	l.fail(step.SrcRange, "Unknown attribute", fmt.Sprintf("A %s has no attribute %q to refer to.", kindNoun(ref.RootName()), step.Name)+didYouMean(step.Name, names))
+	return false
+}
+
 // functions is what expressions of a file can call.
 func (l *loader) functions(filename string) map[string]function.Function {
 	dir := filepath.Dir(filename)
@@ -145,7 +168,7 @@ func (l *loader) functions(filename string) map[string]function.Function {
 
 // didYouMean ends a sentence with the closest of names, if one is close.
 func didYouMean(given string, names []string) string {
-	best, distance := "", 3
+	best, distance := "", min(3, (len(given)+1)/3+1)
 	for _, n := range names {
 		if d := len(n) - len(given); d >= distance || -d >= distance {
 			continue

@@ -36,11 +36,13 @@ func (l *loader) readGiven() {
 func (l *loader) readVarFile(name string) {
 	src, ok := l.source(name)
 	if !ok {
+		l.broken = true
 		return
 	}
 	file, diags := Parse(name, src)
 	l.diags = append(l.diags, diags...)
 	if file == nil || diags.HasErrors() {
+		l.broken = true
 		l.files[name] = &hcl.File{Bytes: maskValues(src)}
 		return
 	}

@@ -56,7 +56,7 @@ func (s *snippet) cut() {
 		s.before = "…" + string(runes[len(runes)-maxCode/2:])
 	}
 	s.before = Visible(s.before)
-	s.marked = Visible(head(s.marked, maxCode/2))
+	s.marked = Visible(head(s.marked, maxCode))
 	s.after = Visible(head(s.after, maxCode/2))
 }
 
