@@ -20,7 +20,7 @@ func Hold(serve []string) error {
 	}
 	reports := os.NewFile(3, "reports")
 	p, err := run.Cmd{
-		Path: "/proc/self/exe", Args: serve, Dir: "/",
+		Path: "/proc/self/exe", Args: serve, Dir: "/", Env: []string{"OVSACTL_LAB_HOLDER=1"},
 		Stdout: os.Stdout, Stderr: os.Stderr, Files: []*os.File{reports},
 	}.Start(context.Background())
 	if err != nil {

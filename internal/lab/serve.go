@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -46,6 +47,9 @@ type Parts struct {
 // descriptor 3, and keeps the daemons running: one that dies is started again.
 // It returns only on failure.
 func Serve(dataDir string, parts Parts) error {
+	if os.Getppid() != 1 || os.Getenv("OVSACTL_LAB_HOLDER") == "" {
+		return errors.New("this verb is for `ovsactl lab up` alone")
+	}
 	reports := os.NewFile(3, "reports")
 	unix.CloseOnExec(3)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
