@@ -102,6 +102,7 @@ type State struct {
 	Status    string // libvirt's word: "running", "paused", "shut off", ...
 	Reason    string
 	Autostart bool
+	Stale     bool      // runs from an older definition than the one that is kept
 	StartedAt time.Time // zero when not running or unknown
 	Metadata  Metadata
 	MACs      []string // lower-case

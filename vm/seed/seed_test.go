@@ -1,0 +1,115 @@
+package seed_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/templates"
+	"github.com/ovsactl/ovsactl/vm/seed"
+)
+
+func data() seed.Data {
+	return seed.Data{
+		MACs:     []string{"52:54:00:AA:BB:01"},
+		Hostname: "ovsa-runtime", InstanceID: "8c1c9e6e-6f0c-5d4e-9d4e-000000000001", User: "ovsa",
+		AuthorizedKeys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVzIG5pY2h0cw== ovsactl"},
+	}
+}
+
+// mtools needs mtools(1), which other tests use too.
+func mtools(t *testing.T, args ...string) []byte {
+	t.Helper()
+	out, err := run.Cmd{Path: args[0], Args: args[1:]}.Output(t.Context())
+	if err != nil {
+		for _, tool := range strings.Split(os.Getenv("OVSA_REQUIRE"), ",") {
+			if tool == "mtools" {
+				t.Fatal(err)
+			}
+		}
+		if strings.Contains(err.Error(), "not found") {
+			t.Skip("mtools is not installed")
+		}
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestNoCloudIsReadByOthers(t *testing.T) {
+	img, err := seed.NoCloud(data())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "seed.img")
+	if err := os.WriteFile(path, img, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if label := mtools(t, "mlabel", "-s", "-i", path, "::"); !bytes.Contains(label, []byte("CIDATA")) {
+		t.Errorf("label %q", label)
+	}
+	for _, name := range []string{"meta-data", "user-data", "network-config"} {
+		got := mtools(t, "mtype", "-i", path, "::"+name)
+		for what, content := range map[string][]byte{"SCRIPT": templates.AnnounceScript, "UNIT": templates.AnnounceUnit} {
+			got = bytes.ReplaceAll(got, []byte(base64.StdEncoding.EncodeToString(content)), []byte(what))
+		}
+		want, err := os.ReadFile(filepath.Join("testdata", name))
+		if os.Getenv("UPDATE_GOLDEN") != "" {
+			want, err = got, os.WriteFile(filepath.Join("testdata", name), got, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is\n%s\nwant\n%s", name, got, want)
+		}
+		if text, _ := bytes.CutPrefix(got, []byte("#cloud-config\n")); !json.Valid(text) {
+			t.Errorf("%s is not JSON", name)
+		}
+	}
+	if (run.Cmd{Path: "fsck.fat", Args: []string{"--help"}}).Run(t.Context()) == nil {
+		if err := (run.Cmd{Path: "fsck.fat", Args: []string{"-n", path}}).Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNoCloudIsTheSameEachTime(t *testing.T) {
+	one, err := seed.NoCloud(data())
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := seed.NoCloud(data())
+	if err != nil || !bytes.Equal(one, two) {
+		t.Errorf("second image differs, %v", err)
+	}
+}
+
+func TestBadDataIsRefused(t *testing.T) {
+	for name, change := range map[string]func(*seed.Data){
+		"host name":   func(d *seed.Data) { d.Hostname = "a\nb" },
+		"user":        func(d *seed.Data) { d.User = "root:x" },
+		"instance id": func(d *seed.Data) { d.InstanceID = "" },
+		"MAC":         func(d *seed.Data) { d.MACs = []string{"52:54"} },
+		"no key":      func(d *seed.Data) { d.AuthorizedKeys = nil },
+		"two lines":   func(d *seed.Data) { d.AuthorizedKeys = []string{"ssh-ed25519 A\ncommand=\"x\" B"} },
+		"too large":   func(d *seed.Data) { d.AuthorizedKeys = []string{strings.Repeat("A", 2<<20)} },
+	} {
+		d := data()
+		change(&d)
+		if _, err := seed.NoCloud(d); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestCredentialsHaveTheNamesImagesRead(t *testing.T) {
+	got := seed.Credentials(data())
+	if got["system.hostname"] != "ovsa-runtime" || got["ovsactl.user"] != "ovsa" || !strings.HasPrefix(got["ovsactl.authorized_keys"], "ssh-ed25519 ") {
+		t.Errorf("credentials %q", got)
+	}
+}
