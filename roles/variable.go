@@ -85,7 +85,7 @@ func sensitive(n *node) bool {
 // variable is the value of a variable: from the command line, a file of
 // values, the environment, or its default.
 func (l *loader) variable(n *node) cty.Value {
-	f := l.open(n.block, []string{"type", "default", "sensitive", "description"}, nil)
+	f := l.open(n.block, []string{"type", "default", "sensitive", "description"}, []string{"validation"})
 	hidden := f.flag("sensitive") || sensitive(n)
 	f.text("description", "")
 	want := cty.DynamicPseudoType
@@ -102,9 +102,46 @@ func (l *loader) variable(n *node) cty.Value {
 		return cty.DynamicVal
 	}
 	if hidden {
-		return v.Mark(secret{})
+		v = v.Mark(secret{})
+	}
+	// The conditions refer to the variable itself.
+	n.value, n.state = v, done
+	for _, b := range f.content.Blocks {
+		l.validate(b, l.valueAt(n, f))
 	}
 	return v
+}
+
+// validate checks one condition on a variable whose value is at a place.
+func (l *loader) validate(block *hcl.Block, at hcl.Range) {
+	f := l.open(block, []string{"condition", "error_message"}, nil)
+	f.require("condition", "it is true for the values that the variable may have.")
+	f.require("error_message", "it says what the value should be.")
+	message := f.text("error_message", "")
+	a := f.content.Attributes["condition"]
+	if a == nil {
+		return
+	}
+	v, _ := l.expression(a.Expr).UnmarkDeep()
+	switch {
+	case !v.IsKnown():
+	case v.IsNull() || v.Type() != cty.Bool:
+		f.fail("condition", "Unsuitable value", "A condition is true or false.")
+	case v.False():
+		l.fail(at, "Value refused", message)
+	}
+}
+
+// valueAt is where a variable's value is written, or else its name.
+func (l *loader) valueAt(n *node, f fields) hcl.Range {
+	g, ok := l.given[n.name]
+	switch {
+	case ok && g.expr != nil:
+		return g.expr.Range()
+	case !ok && f.has("default") && l.opts.Getenv(envPrefix+n.name) == "":
+		return f.at("default")
+	}
+	return n.at
 }
 
 func (l *loader) variableValue(n *node, f fields, want cty.Type) (cty.Value, bool) {
