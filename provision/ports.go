@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 
+	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/vm"
 	"github.com/ovsactl/ovsactl/vm/image"
 	"github.com/ovsactl/ovsactl/vtpm"
@@ -99,10 +100,11 @@ type Remote interface {
 	Forget(name string, addr netip.Addr) error
 }
 
-// Guest is one connection to a guest.
-type Guest interface {
+// Guest is one connection to a guest. It is an alias, so that the package that
+// connects declares the same interface without importing this one.
+type Guest = interface {
 	// Run runs argv (never a shell string built from data) and copies its output.
-	// A non-zero exit is a *remote.ExitError.
+	// A non-zero exit is a *remote.ExitError, which has an ExitCode() int.
 	Run(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
 	// Put writes size bytes from r to path through a ".part" beside it, checked
 	// by digest (lower-case hex SHA-256) before it is renamed.
@@ -110,16 +112,14 @@ type Guest interface {
 	Close() error
 }
 
-// Packages finds the component tarballs that are ours.
+// Packages finds the component tarballs that are ours. For a user's own there
+// is component.File.
 type Packages interface {
 	// Open returns the tarball of a component with its version and digest.
 	Open(component string) (Package, error)
 }
 
-// Package is a component's tarball.
-type Package struct {
-	Name, Version string
-	Digest        string // lower-case hex SHA-256 of the file
-	Path          string // on this machine
-	Size          int64
-}
+// Package is a component's tarball, whose listing has been checked. Its Dir
+// has the installer: extract it in an empty directory of root's and run
+// Dir/install.sh there as root.
+type Package = component.Package
