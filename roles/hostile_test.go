@@ -62,6 +62,10 @@ func TestAmplification(t *testing.T) {
 		"unary":          "locals {\n  a = " + strings.Repeat("!", 100000) + "true\n}\n",
 		"conditionals":   "locals {\n  a = " + strings.Repeat("true ? 1 : ", 50000) + "1\n}\n",
 		"splats":         "locals {\n  a = [1]" + strings.Repeat("[*]", 50000) + "\n}\n",
+		"indexes":        "locals {\n  b = 0\n  a = [1]" + strings.Repeat("[local.b]", 50000) + "\n}\n",
+		"numbers":        "locals {\n  a = \"${1e600000000}\"\n}\n",
+		"squares":        squares(40),
+		"long names":     "role \"x\" {\n  cpus = var." + strings.Repeat("a", 500000) + "\n}\nvariable \"" + strings.Repeat("a", 499999) + "\" { default = 1 }\n",
 		"long chain":     "locals {\n  a = local.a" + strings.Repeat(".a", 100000) + "\n}\n",
 		"replace":        "locals {\n  a = replace(\"" + strings.Repeat("x", 60000) + "\", \"\", \"" + strings.Repeat("y", 60000) + "\")\n}\n",
 	} {
@@ -116,6 +120,17 @@ func FuzzLoad(f *testing.F) {
 		}
 		_ = render(t, files, diags)
 	})
+}
+
+// squares has n numbers, each the square of the one before.
+func squares(n int) string {
+	var b strings.Builder
+	b.WriteString("locals {\n  l0 = 1e99\n")
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&b, "  l%d = local.l%d * local.l%d\n", i, i-1, i-1)
+	}
+	fmt.Fprintf(&b, "  text = \"${local.l%d}\"\n}\n", n)
+	return b.String()
 }
 
 func fuzzSeeds() []string {

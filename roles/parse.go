@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
@@ -19,7 +20,11 @@ const (
 	MaxFileSize = 1 << 20
 	maxDepth    = 64  // of brackets, blocks and templates
 	maxTerms    = 500 // operators and interpolations in one argument
+	maxDigits   = 40  // of a number
 )
+
+// exponent is one that makes a number long when it is written out.
+var exponent = regexp.MustCompile(`[eE][+-]?[0-9]{3,}`)
 
 // Parse is the syntax of a manifest and nothing more: it refuses what is too
 // large, not text or nested too deeply, and then parses. The file is nil when
@@ -67,45 +72,52 @@ func refuse(name string, src []byte) *hcl.Diagnostic {
 // tooComplex finds nesting and expressions that no person writes, and loops,
 // which a manifest has no use for.
 func tooComplex(tokens hclsyntax.Tokens) *hcl.Diagnostic {
-	depth, terms := 0, 0
-	// Newlines end an argument only outside of brackets: open counts those.
-	var open []hclsyntax.TokenType
-	fault := func(t hclsyntax.Token, summary, detail string) *hcl.Diagnostic {
-		return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: t.Range.Ptr()}
-	}
+	var c complexity
 	for i, t := range tokens {
-		switch t.Type {
-		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenOQuote, hclsyntax.TokenOHeredoc:
-			open = append(open, t.Type)
-			depth++
-		case hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
-			open = append(open, t.Type)
-			depth++
-			terms++
-		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenCQuote, hclsyntax.TokenCHeredoc, hclsyntax.TokenTemplateSeqEnd:
-			if depth > 0 {
-				open = open[:len(open)-1]
-				depth--
-			}
-		case hclsyntax.TokenNewline:
-			if depth == 0 || open[depth-1] == hclsyntax.TokenOBrace {
-				terms = 0
-			}
-		case hclsyntax.TokenIdent, hclsyntax.TokenNumberLit, hclsyntax.TokenComma, hclsyntax.TokenDot, hclsyntax.TokenEqual,
-			hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit, hclsyntax.TokenComment, hclsyntax.TokenEOF:
-		default:
-			terms++
-		}
+		c.count(t)
 		switch {
-		case depth > maxDepth:
+		case len(c.open) > maxDepth:
 			return fault(t, "Nested too deeply", fmt.Sprintf("Blocks, brackets and templates may be nested %d deep.", maxDepth))
-		case terms > maxTerms:
+		case c.terms > maxTerms:
 			return fault(t, "Expression too long", fmt.Sprintf("One argument may have %d operators and interpolations. Split it with locals.", maxTerms))
+		case t.Type == hclsyntax.TokenNumberLit && (len(t.Bytes) > maxDigits || exponent.Match(t.Bytes)):
+			return fault(t, "Number too large", "Nothing in a manifest needs a number like this.")
 		case startsLoop(tokens[i:]):
 			return fault(tokens[i+1], "Loops are not supported", "A manifest has no for expressions: write the elements out.")
 		}
 	}
 	return nil
+}
+
+func fault(t hclsyntax.Token, summary, detail string) *hcl.Diagnostic {
+	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: t.Range.Ptr()}
+}
+
+// complexity is how deep the parser is at a token, and how long the argument
+// is there.
+type complexity struct {
+	open  []hclsyntax.TokenType // brackets, blocks and templates
+	terms int                   // operators, indexes and interpolations
+}
+
+func (c *complexity) count(t hclsyntax.Token) {
+	switch t.Type {
+	case hclsyntax.TokenOBrace, hclsyntax.TokenOParen, hclsyntax.TokenOQuote, hclsyntax.TokenOHeredoc:
+		c.open = append(c.open, t.Type)
+	case hclsyntax.TokenOBrack, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
+		c.open = append(c.open, t.Type)
+		c.terms++
+	case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenCQuote, hclsyntax.TokenCHeredoc, hclsyntax.TokenTemplateSeqEnd:
+		c.open = c.open[:max(len(c.open)-1, 0)]
+	case hclsyntax.TokenNewline: // inside of other brackets it ends nothing
+		if n := len(c.open); n == 0 || c.open[n-1] == hclsyntax.TokenOBrace {
+			c.terms = 0
+		}
+	case hclsyntax.TokenIdent, hclsyntax.TokenNumberLit, hclsyntax.TokenComma, hclsyntax.TokenDot, hclsyntax.TokenEqual,
+		hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit, hclsyntax.TokenComment, hclsyntax.TokenEOF:
+	default:
+		c.terms++
+	}
 }
 
 // startsLoop tells whether a for expression or directive begins here; a key of

@@ -16,8 +16,10 @@ import (
 // secret marks values of sensitive variables and all that is made of them.
 type secret struct{}
 
-// maxValue is the most that one local value may weigh: see weight.
-const maxValue = 64 << 10
+const (
+	maxValue = 64 << 10 // the most that one value may weigh: see weight
+	maxName  = 64       // bytes of a name that is compared with others
+)
 
 // scopes are the functions that an expression can call, by the directory of
 // its file: file() is relative to that.
@@ -45,12 +47,7 @@ func (l *loader) compute(n *node) cty.Value {
 	case "var":
 		return l.variable(n)
 	case "local":
-		v := l.expression(n.attr.Expr)
-		if weight(v, maxValue) < 0 {
-			l.fail(n.attr.Range, "Value too large", "A local value may have 64 KiB of text, or as many elements.")
-			return cty.DynamicVal
-		}
-		return v
+		return l.light(l.expression(n.attr.Expr), n.attr.Range)
 	case "network":
 		return l.decodeNetwork(n)
 	case "image":
@@ -58,6 +55,15 @@ func (l *loader) compute(n *node) cty.Value {
 	default:
 		return l.decodeRole(n)
 	}
+}
+
+// light refuses a value that is too large to be used many times.
+func (l *loader) light(v cty.Value, at hcl.Range) cty.Value {
+	if weight(v, maxValue) < 0 {
+		l.fail(at, "Value too large", "A variable or a local value may have 64 KiB of text, or as many elements.")
+		return cty.DynamicVal
+	}
+	return v
 }
 
 // failCycle names the cycle as a path that begins and ends with n.
@@ -169,6 +175,9 @@ func (l *loader) functions(filename string) map[string]function.Function {
 // didYouMean ends a sentence with the closest of names, if one is close.
 func didYouMean(given string, names []string) string {
 	best, distance := "", min(3, (len(given)+1)/3+1)
+	if len(given) > maxName {
+		return ""
+	}
 	for _, n := range names {
 		if d := len(n) - len(given); d >= distance || -d >= distance {
 			continue
@@ -183,16 +192,19 @@ func didYouMean(given string, names []string) string {
 	return fmt.Sprintf(" Did you mean %q?", best)
 }
 
-// weight subtracts from budget a value's elements and bytes of text, and stops
-// below zero: the cost of looking is bounded, too.
+// weight subtracts from budget a value's elements, bytes of text and digits, and
+// stops below zero: the cost of looking is bounded, too.
 func weight(v cty.Value, budget int) int {
 	v, _ = v.Unmark()
 	budget--
 	if budget < 0 || !v.IsKnown() || v.IsNull() {
 		return budget
 	}
-	if v.Type() == cty.String {
+	switch v.Type() {
+	case cty.String:
 		return budget - len(v.AsString())
+	case cty.Number: // about its digits, were it written out
+		return budget - max(v.AsBigFloat().MantExp(nil), -v.AsBigFloat().MantExp(nil))/3
 	}
 	if !v.CanIterateElements() {
 		return budget

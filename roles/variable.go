@@ -101,6 +101,7 @@ func (l *loader) variable(n *node) cty.Value {
 	if !ok {
 		return cty.DynamicVal
 	}
+	v = l.light(v, l.valueAt(n, f))
 	if hidden {
 		v = v.Mark(secret{})
 	}
