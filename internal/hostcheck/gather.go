@@ -183,7 +183,7 @@ func gatherTPM(ctx context.Context, path string, probes Probes) TPM {
 	t := TPM{Path: path}
 	if socket, ok := strings.CutPrefix(path, "unix:"); ok {
 		t.Simulated, t.Version = true, 2
-		conn, err := net.Dial("unix", socket)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		if err != nil {
 			t.Problem = err.Error()
 			return t

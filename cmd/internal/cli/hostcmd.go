@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -12,6 +14,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/hostcheck"
 	"github.com/ovsactl/ovsactl/roles"
+	"github.com/ovsactl/ovsactl/vm"
 )
 
 // newHostCommand is `ovsactl host`: the machine itself.
@@ -48,7 +51,7 @@ Exits 1 when something required is missing.`,
 			if err != nil {
 				return err
 			}
-			lines := hostcheck.Check(hostcheck.Gather(cmd.Context(), h, hostProbes(h.DataDir)), h.DataDir)
+			lines := hostcheck.Check(hostcheck.Gather(cmd.Context(), h, hostProbes(h)), h.DataDir)
 			if err := printChecks(env, lines, asJSON); err != nil {
 				return err
 			}
@@ -134,6 +137,30 @@ binding of virtual TPMs. What is there already is left alone.`,
 }
 
 // hostProbes wires the checks that other packages know how to make.
-func hostProbes(string) hostcheck.Probes {
-	return hostcheck.Probes{}
+func hostProbes(h hostcheck.Host) hostcheck.Probes {
+	return hostcheck.Probes{KVM: func(ctx context.Context) (bool, string, error) { return probeKVM(ctx, h) }}
+}
+
+// probeKVM runs a guest kernel under KVM: one of an image of ours, or this
+// machine's own.
+func probeKVM(ctx context.Context, h hostcheck.Host) (works bool, reason string, err error) {
+	kernels, err := filepath.Glob(filepath.Join(h.DataDir, "cache", "images", "*", "vmlinuz"))
+	if err != nil {
+		return false, "", err
+	}
+	own, err := filepath.Glob("/boot/vmlinuz*")
+	if err != nil {
+		return false, "", err
+	}
+	kernels = append(kernels, own...)
+	if len(kernels) == 0 {
+		return false, "", errors.New("no kernel to probe with")
+	}
+	host, err := vm.Open(ctx, h.URI, vm.Options{})
+	if err != nil {
+		return false, "", errors.New("not probed: libvirt does not answer")
+	}
+	defer host.Close()
+	accel, reason, err := host.Accelerator(ctx, "auto", kernels[0])
+	return accel == vm.KVM, reason, err
 }
