@@ -26,6 +26,10 @@ type Command struct {
 	// Inner is the command line, after the program's own name, that makes this
 	// program call Exec with the arguments that follow it.
 	Inner []string
+	// Shell makes the command the terminal's foreground process group, as a shell
+	// with job control needs it: it cannot give the terminal back to a group
+	// outside of the lab's process namespace. Run does that.
+	Shell bool
 }
 
 // Run runs c inside l, in the same working directory, with this process's
@@ -42,6 +46,13 @@ func Run(ctx context.Context, l Lab, c Command) (int, error) {
 	cmd := run.Cmd{
 		Path: "/proc/self/exe", Args: append(append([]string{}, c.Inner...), c.Argv...), Dir: wd,
 		Env: environment(l), Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr,
+	}
+	if c.Shell {
+		if tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+			defer tty.Close()
+			defer takeTerminal(tty)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Foreground: true, Ctty: int(tty.Fd())}
+		}
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -65,6 +76,13 @@ func Run(ctx context.Context, l Lab, c Command) (int, error) {
 			return exitCode(err)
 		}
 	}
+}
+
+// takeTerminal makes this process's group the foreground one again.
+func takeTerminal(tty *os.File) {
+	signal.Ignore(syscall.SIGTTOU) // what a background process gets for that
+	defer signal.Reset(syscall.SIGTTOU)
+	unix.IoctlSetPointerInt(int(tty.Fd()), unix.TIOCSPGRP, unix.Getpgrp())
 }
 
 // fromTerminal tells a signal that the terminal sends to the command as well:

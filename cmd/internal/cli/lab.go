@@ -76,7 +76,7 @@ func newLabRunCommand(env Env, name *string) *cobra.Command {
 		Short: "Run a command in a lab, with its exit code",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runInLab(cmd.Context(), env, *name, args)
+			return runInLab(cmd.Context(), env, *name, lab.Command{Argv: args})
 		},
 	}
 	cmd.Flags().SetInterspersed(false) // the command's flags are its own
@@ -93,20 +93,19 @@ func newLabShellCommand(env Env, name *string) *cobra.Command {
 			if shell == "" {
 				shell = "/bin/sh"
 			}
-			return runInLab(cmd.Context(), env, *name, []string{shell})
+			return runInLab(cmd.Context(), env, *name, lab.Command{Argv: []string{shell}, Shell: true})
 		},
 	}
 }
 
-func runInLab(ctx context.Context, env Env, name string, argv []string) error {
+func runInLab(ctx context.Context, env Env, name string, c lab.Command) error {
 	l, err := lab.Find(name)
 	if err != nil {
 		return err
 	}
-	code, err := lab.Run(ctx, l, lab.Command{
-		Argv: argv, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr,
-		Inner: []string{"lab", "exec", "--"},
-	})
+	c.Stdin, c.Stdout, c.Stderr = env.Stdin, env.Stdout, env.Stderr
+	c.Inner = []string{"lab", "exec", "--"}
+	code, err := lab.Run(ctx, l, c)
 	if err != nil {
 		return err
 	}
