@@ -65,7 +65,10 @@ func parse(stub []byte) (*image, error) {
 	if !ok {
 		return nil, errors.New("not a PE32+ image")
 	}
-	// debug/pe has read the MZ header, so the offset at 0x3c is within the file.
+	if !bytes.HasPrefix(stub, []byte("MZ")) { // debug/pe takes object files too
+		return nil, errors.New("not an executable")
+	}
+	// debug/pe has followed the offset at 0x3c, so it is within the file.
 	coff := int(binary.LittleEndian.Uint32(stub[0x3c:])) + 4
 	img := &image{
 		buf: slices.Clone(stub), coff: coff, optional: coff + 20,
