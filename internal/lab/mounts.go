@@ -54,6 +54,12 @@ func mountAll(dataDir string) error {
 			return err
 		}
 	}
+	if err := makeExpected(); err != nil {
+		return err
+	}
+	if err := shareKVM(); err != nil {
+		return err
+	}
 	at := filepath.Join(dataDir, "cache")
 	if err := os.Mkdir(at, 0o755); err != nil {
 		return err
