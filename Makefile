@@ -30,8 +30,8 @@ build: ## build the programs into bin/
 	done
 
 .PHONY: package
-package: build ## build the component tarballs into bin/components/
-	packaging/components/build.sh '$(VERSION)'
+package: build ## build the component tarballs into dist/
+	bin/ovsactl package --out dist
 
 .PHONY: demo
 demo: deps package ## run the main job of examples/quickstart.hcl in a lab

@@ -89,7 +89,7 @@ AI models run only inside guests that can prove where they run.
 		newValidateCommand(env),
 		newFmtCommand(env),
 	)
-	root.AddCommand(inGroup("host", newHostCommand(env), newLabCommand(env), newImageCommand(env))...)
+	root.AddCommand(inGroup("host", newHostCommand(env), newLabCommand(env), newImageCommand(env), newPackageCommand(env))...)
 	return root
 }
 

@@ -1,0 +1,49 @@
+package guestcli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestCommandLines(t *testing.T) {
+	tests := []struct {
+		program        Program
+		args           string
+		code           int
+		stdout, stderr string // what they contain; "" for nothing at all
+	}{
+		{Tool(), "version", 0, "ovsatool ", ""},
+		{Tool(), "help", 0, "Not in this version yet: keygen", ""},
+		{Tool(), "-help", 0, "Usage:", ""},
+		{Tool(), "", 2, "", "hint: see ovsatool help"},
+		{Tool(), "keygen -storekey -t ECDSA", 2, "", "ovsatool keygen is not in this version yet"},
+		{Tool(), "keygne", 2, "", `unknown command "keygne"`},
+		{Runtime(), "gen-tcb-signature -n x", 2, "", "not in this version yet"},
+		{Runtime(), "quote", 2, "", "--nonce is 16 to 64 bytes"},
+		{Runtime(), "quote --nonce xyz", 2, "", "--nonce is 16 to 64 bytes"},
+		{Runtime(), "quote --nonce 00", 2, "", "--nonce is 16 to 64 bytes"},
+		{Runtime(), "quote --nonce " + strings.Repeat("00", 65), 2, "", "--nonce is 16 to 64 bytes"},
+		{Runtime(), "quote --nounce 00", 2, "", "hint: ovsaruntime quote --nonce HEX"},
+		{Runtime(), "quote extra", 2, "", `unexpected argument "extra"`},
+		{Runtime(), "quote --nonce " + strings.Repeat("00", 32) + " --tpm /nowhere/tpm", 1, "", "error: quote: "},
+		{LicenseServer(), "", 2, "", "running license_server is not in this version yet"},
+		{LicenseServer(), "version", 0, "license_server ", ""},
+	}
+	for _, tt := range tests {
+		var stdout, stderr bytes.Buffer
+		code := tt.program.Run(t.Context(), Env{Args: strings.Fields(tt.args), Stdout: &stdout, Stderr: &stderr})
+		if code != tt.code {
+			t.Errorf("%s %s: exit %d, want %d", tt.program.Name, tt.args, code, tt.code)
+		}
+		expectText(t, tt.program.Name+" "+tt.args+": stdout", stdout.String(), tt.stdout)
+		expectText(t, tt.program.Name+" "+tt.args+": stderr", stderr.String(), tt.stderr)
+	}
+}
+
+func expectText(t *testing.T, what, got, want string) {
+	t.Helper()
+	if want == "" && got != "" || !strings.Contains(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}

@@ -1,0 +1,29 @@
+package guestcli
+
+// Tool is ovsatool, with which an ISV protects and licenses models.
+func Tool() Program {
+	return Program{
+		Name:    "ovsatool",
+		Summary: "protect models and license them",
+		Later:   []string{"keygen", "controlAccess", "licgen", "sale", "updatecustlicense"},
+	}
+}
+
+// Runtime is ovsaruntime, which proves where it runs and serves models.
+func Runtime() Program {
+	return Program{
+		Name:     "ovsaruntime",
+		Summary:  "prove where this guest runs, and serve licensed models in it",
+		Commands: []Command{quoteCommand()},
+		Later:    []string{"gen-tcb-signature", "serve"},
+	}
+}
+
+// LicenseServer is license_server, which releases keys to proven guests.
+func LicenseServer() Program {
+	return Program{
+		Name:    "license_server",
+		Summary: "release licensed models' keys to guests that prove where they run",
+		Later:   []string{""},
+	}
+}

@@ -1,0 +1,170 @@
+package component
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/packaging/components"
+)
+
+// BuildOptions says what to build components from.
+type BuildOptions struct {
+	Programs string // directory with the guest programs
+	Out      string // directory for the tarballs, made when it is absent
+	Version  string
+}
+
+// Build makes the tarballs of all our components. The same programs and version
+// give the same bytes.
+func Build(opts BuildOptions) ([]Package, error) {
+	if !plainVersion(opts.Version) {
+		return nil, fmt.Errorf("build components: version %q is not plain text", opts.Version)
+	}
+	if err := os.MkdirAll(opts.Out, 0o755); err != nil {
+		return nil, fmt.Errorf("build components: %w", err)
+	}
+	layouts := components.Layouts()
+	var built []Package
+	for _, name := range Names() {
+		entries, err := assemble(name, layouts[name], opts)
+		if err != nil {
+			return nil, fmt.Errorf("build component %q: %w", name, err)
+		}
+		target := filepath.Join(opts.Out, FileName(name))
+		err = atomicfile.Write(target, 0o644, func(w io.Writer) error { return writeTarball(w, entries) })
+		if err != nil {
+			return nil, fmt.Errorf("build component %q: %w", name, err)
+		}
+		pkg, err := Dir(opts.Out).Open(name) // and so what is built can be opened
+		if err != nil {
+			return nil, err
+		}
+		built = append(built, pkg)
+	}
+	return built, nil
+}
+
+// entry is one entry of a tarball; a directory has no data.
+type entry struct {
+	name string
+	mode int64
+	data []byte
+	dir  bool
+}
+
+func assemble(name string, layout components.Layout, opts BuildOptions) ([]entry, error) {
+	top := topDir(name)
+	script, err := components.Installer()
+	if err != nil {
+		return nil, err
+	}
+	about, err := json.Marshal(meta{Format: 1, Name: name, Version: opts.Version})
+	if err != nil {
+		return nil, err
+	}
+	var manifest strings.Builder
+	fmt.Fprintf(&manifest, "ovsa-manifest 1\ncomponent %s %s\n", name, opts.Version)
+	for _, d := range layout.Dirs {
+		fmt.Fprintf(&manifest, "dir %s %s %s\n", d.Mode, d.Owner, d.Path)
+	}
+	all := []entry{
+		{name: path.Join(top, installer), mode: 0o755, data: script},
+		{name: path.Join(top, metaName), mode: 0o644, data: append(about, '\n')},
+	}
+	for _, f := range layout.Files {
+		data, err := content(f, opts.Programs)
+		if err != nil {
+			return nil, err
+		}
+		mode, err := strconv.ParseInt(f.Mode, 8, 32)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&manifest, "file %x %s %s\n", sha256.Sum256(data), f.Mode, f.Path)
+		all = append(all, entry{name: path.Join(top, "root", f.Path), mode: mode, data: data})
+	}
+	manifest.WriteString("end\n")
+	all = append(all, entry{name: path.Join(top, "MANIFEST"), mode: 0o644, data: []byte(manifest.String())})
+	return withParents(all), nil
+}
+
+func content(f components.File, programs string) ([]byte, error) {
+	if f.Program == "" {
+		return components.Asset(f.Asset)
+	}
+	data, err := os.ReadFile(filepath.Join(programs, f.Program))
+	if err != nil {
+		return nil, hint.Wrap(err, "build the guest programs first (make build), or name their directory: --programs DIR")
+	}
+	return data, checkStatic(f.Program, data)
+}
+
+// checkStatic refuses a program that needs libraries of the machine it was
+// built on: the guest may be of another distribution.
+func checkStatic(name string, program []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil {
+		return fmt.Errorf("program %q: %w", name, err)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return hint.Wrap(fmt.Errorf("program %q is not linked statically", name), "build it with CGO_ENABLED=0, as make build does")
+		}
+	}
+	return nil
+}
+
+// withParents adds the directories and sorts: parents before children.
+func withParents(entries []entry) []entry {
+	dirs := make(map[string]bool)
+	for _, e := range entries {
+		for dir := path.Dir(e.name); dir != "."; dir = path.Dir(dir) {
+			dirs[dir] = true
+		}
+	}
+	for dir := range dirs {
+		entries = append(entries, entry{name: dir, mode: 0o755, dir: true})
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	return entries
+}
+
+// writeTarball writes what depends on nothing but entries.
+func writeTarball(w io.Writer, entries []entry) error {
+	zipped := gzip.NewWriter(w)
+	archive := tar.NewWriter(zipped)
+	for _, e := range entries {
+		h := &tar.Header{
+			Typeflag: tar.TypeReg, Name: e.name, Mode: e.mode, Size: int64(len(e.data)), Format: tar.FormatUSTAR,
+			ModTime: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Uname: "root", Gname: "root",
+		}
+		if e.dir {
+			h.Typeflag, h.Name = tar.TypeDir, e.name+"/"
+		}
+		if err := archive.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := archive.Write(e.data); err != nil {
+			return err
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return err
+	}
+	return zipped.Close()
+}

@@ -1,0 +1,292 @@
+package component_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/component"
+	"github.com/ovsactl/ovsactl/internal/run"
+)
+
+// The real install.sh runs here, below a directory of the test's.
+
+func TestInstallLaysOutWhatTheGuideSays(t *testing.T) {
+	for name, want := range map[string][]string{
+		"developer": {
+			"drwx------ kvm/keystore", "drwxr-x--- kvm/artefacts", "drwxr-xr-x kvm/lib",
+			"-rwxr-xr-x kvm/bin/ovsatool", "-rwxr-xr-x kvm/bin/ovsaruntime", "-rw-r--r-- kvm/scripts/setupvars.sh",
+		},
+		"license_server": {
+			"drwx------ DB", "drwx------ certs", "drwxr-xr-x lib", "-rwxr-xr-x bin/license_server", "-rw-r--r-- scripts/setupvars.sh",
+		},
+		"model_hosting": {
+			"drwx------ kvm/keystore", "drwxr-x--- kvm/artefacts", "drwxr-xr-x kvm/example_client", "drwxr-xr-x kvm/example_runtime",
+			"-rwxr-xr-x kvm/bin/ovsaruntime",
+		},
+	} {
+		dest := t.TempDir()
+		install(t, unpack(t, built(t, "1.0"), name), dest)
+		got := tree(t, filepath.Join(dest, "opt/ovsa"))
+		for _, line := range want {
+			mode, path, _ := strings.Cut(line, " ")
+			if !strings.HasPrefix(got[path], mode+" ") {
+				t.Errorf("%s: %s is %q, want %s", name, path, got[path], mode)
+			}
+		}
+	}
+}
+
+func TestInstallTwiceChangesNothing(t *testing.T) {
+	pkg, dest := unpack(t, built(t, "1.0"), "developer"), t.TempDir()
+	if out := install(t, pkg, dest); !strings.HasPrefix(out, "developer 1.0: installed, 4 files changed") {
+		t.Errorf("first run said %q", out)
+	}
+	before := tree(t, dest)
+	if out := install(t, pkg, dest); out != "developer 1.0: installed already\n" {
+		t.Errorf("second run said %q", out)
+	}
+	if after := tree(t, dest); !maps.Equal(before, after) {
+		t.Errorf("changed:\n%v\n%v", before, after)
+	}
+	var record struct {
+		Name, Version string
+		Package       string `json:"package_sha256"`
+		Files         []struct{ Path, Mode, SHA256 string }
+	}
+	if err := json.Unmarshal(read(t, filepath.Join(dest, "var/lib/ovsactl/components/developer.json")), &record); err != nil {
+		t.Fatal(err)
+	}
+	if record.Name != "developer" || record.Version != "1.0" || len(record.Files) != 4 || record.Package != digest {
+		t.Errorf("recorded %+v", record)
+	}
+}
+
+func TestInstallRepairsAndKeepsWhatIsTheUsers(t *testing.T) {
+	pkg, dest := unpack(t, built(t, "1.0"), "developer"), t.TempDir()
+	install(t, pkg, dest)
+	key := filepath.Join(dest, "opt/ovsa/kvm/keystore/isv_keystore")
+	tool := filepath.Join(dest, "opt/ovsa/kvm/bin/ovsatool")
+	want := tree(t, filepath.Join(dest, "opt/ovsa/kvm/bin"))
+	write(t, key, []byte("secret"))
+	write(t, tool, []byte("damaged"))
+	if err := os.Chmod(filepath.Join(dest, "opt/ovsa/kvm/keystore"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if out := install(t, pkg, dest); !strings.Contains(out, "1 files changed") {
+		t.Errorf("said %q", out)
+	}
+	if got := tree(t, filepath.Join(dest, "opt/ovsa/kvm/bin")); !sameButTimes(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if info, _ := os.Stat(filepath.Dir(key)); info.Mode().Perm() != 0o700 || string(read(t, key)) != "secret" {
+		t.Error("the key store is not as it was")
+	}
+}
+
+func TestInstallRefusesTamperedPackages(t *testing.T) {
+	for name, tamper := range map[string]func(dir string) error{
+		"changed file": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "root/opt/ovsa/kvm/bin/ovsatool"), []byte("evil"), 0o755)
+		},
+		"missing file": func(dir string) error { return os.Remove(filepath.Join(dir, "root/opt/ovsa/kvm/bin/ovsatool")) },
+		"more files": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "root/opt/ovsa/kvm/bin/more"), []byte("evil"), 0o755)
+		},
+		"file is a link": func(dir string) error {
+			path := filepath.Join(dir, "root/opt/ovsa/kvm/bin/ovsatool")
+			return errors.Join(os.Rename(path, filepath.Join(dir, "real")), os.Symlink(filepath.Join(dir, "real"), path))
+		},
+		"no manifest": func(dir string) error { return os.Remove(filepath.Join(dir, "MANIFEST")) },
+		"cut manifest": func(dir string) error {
+			return edit(filepath.Join(dir, "MANIFEST"), func(s string) string { return s[:len(s)-9] })
+		},
+		"other place": func(dir string) error {
+			return edit(filepath.Join(dir, "MANIFEST"), func(s string) string { return strings.ReplaceAll(s, "/opt/ovsa/kvm/lib", "/etc/lib") })
+		},
+		"climbs": func(dir string) error {
+			return edit(filepath.Join(dir, "MANIFEST"), func(s string) string {
+				return strings.ReplaceAll(s, "/opt/ovsa/kvm/lib", "/opt/ovsa/../../etc")
+			})
+		},
+	} {
+		pkg, dest := unpack(t, built(t, "1.0"), "developer"), t.TempDir()
+		if err := tamper(pkg); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := tryInstall(t.Context(), pkg, dest); err == nil {
+			t.Errorf("%s: installed: %s", name, out)
+		}
+		if got := tree(t, dest); len(got) != 0 {
+			t.Errorf("%s: left %v", name, got)
+		}
+	}
+}
+
+func TestUpgradeRemovesOldFiles(t *testing.T) {
+	dest := t.TempDir()
+	old := unpack(t, built(t, "1.0"), "developer")
+	addFile(t, old, "/opt/ovsa/kvm/bin/gone", "old")
+	addFile(t, old, "/opt/ovsa/scripts/shared.sh", "shared")
+	other := unpack(t, built(t, "1.0"), "license_server")
+	addFile(t, other, "/opt/ovsa/scripts/shared.sh", "shared")
+	install(t, other, dest) // makes the directory of the shared file
+	install(t, old, dest)
+	install(t, unpack(t, built(t, "2.0"), "developer"), dest)
+	if _, err := os.Stat(filepath.Join(dest, "opt/ovsa/kvm/bin/gone")); err == nil {
+		t.Error("a file of the old version is still there")
+	}
+	if _, err := os.Stat(filepath.Join(dest, "opt/ovsa/scripts/shared.sh")); err != nil {
+		t.Error("a file of another component was removed")
+	}
+}
+
+// TestInstallKilledAnywhereConverges kills the installer after ever longer
+// times, until one run gets through, and then compares with a clean
+// installation. An upgrade is the hardest case: there is something to remove.
+func TestInstallKilledAnywhereConverges(t *testing.T) {
+	old := unpack(t, built(t, "1.0"), "developer")
+	addFile(t, old, "/opt/ovsa/kvm/bin/gone", "old")
+	pkg := unpack(t, built(t, "2.0"), "developer")
+	clean := t.TempDir()
+	install(t, pkg, clean)
+	want := tree(t, clean)
+
+	began := time.Now()
+	install(t, pkg, t.TempDir())
+	whole := time.Since(began)
+	dest := t.TempDir()
+	install(t, old, dest)
+	const steps = 12
+	for i := range steps {
+		ctx, cancel := context.WithTimeout(t.Context(), whole*time.Duration(i+1)/steps)
+		killInstall(ctx, t, pkg, dest)
+		cancel()
+	}
+	install(t, pkg, dest)
+	if got := tree(t, dest); !sameButTimes(got, want) {
+		t.Errorf("after kills:\n%v\nclean:\n%v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
+// digest is what the tests say the tarball's digest is.
+const digest = "00ff"
+
+func installCommand(pkg, dest string) run.Cmd {
+	return run.Cmd{Path: filepath.Join(pkg, "install.sh"), Env: []string{"DESTDIR=" + dest, "OVSA_PACKAGE_SHA256=" + digest}}
+}
+
+func tryInstall(ctx context.Context, pkg, dest string) (string, error) {
+	var out bytes.Buffer
+	c := installCommand(pkg, dest)
+	c.Stdout = &out
+	err := c.Run(ctx)
+	return out.String(), err
+}
+
+func install(t *testing.T, pkg, dest string) string {
+	t.Helper()
+	out, err := tryInstall(t.Context(), pkg, dest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// killInstall starts the installer and kills it, unasked, when ctx ends.
+func killInstall(ctx context.Context, t *testing.T, pkg, dest string) {
+	t.Helper()
+	p, err := installCommand(pkg, dest).Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := context.AfterFunc(ctx, func() { p.Signal(os.Kill) })
+	defer stop()
+	p.Wait()
+}
+
+// unpack extracts a component with tar, as a guest does.
+func unpack(t *testing.T, packages, name string) string {
+	t.Helper()
+	pkg, err := component.Dir(packages).Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := (run.Cmd{Path: "tar", Args: []string{"-xzf", pkg.Path, "-C", dir}}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, pkg.Dir)
+}
+
+// addFile adds a file to an unpacked component, as another version of it.
+func addFile(t *testing.T, pkg, path, text string) {
+	t.Helper()
+	full := filepath.Join(pkg, "root", path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, full, []byte(text))
+	var sum bytes.Buffer
+	if err := (run.Cmd{Path: "sha256sum", Args: []string{full}, Stdout: &sum}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	line := fmt.Sprintf("file %s 0644 %s\nend\n", sum.String()[:64], path)
+	if err := edit(filepath.Join(pkg, "MANIFEST"), func(s string) string { return strings.TrimSuffix(s, "end\n") + line }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func edit(path string, change func(string) string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(change(string(text))), 0o644)
+}
+
+// tree describes all below dir: mode, time and content of each path.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(dir, path)
+		if strings.HasSuffix(rel, ".lock") || strings.HasSuffix(rel, ".work") { // the installer's own
+			return nil
+		}
+		content := ""
+		if info.Mode().IsRegular() {
+			content = string(read(t, path))
+		}
+		all[rel] = fmt.Sprintf("%v %s %q", info.Mode(), info.ModTime().Format(time.RFC3339Nano), content)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func sameButTimes(a, b map[string]string) bool {
+	return maps.EqualFunc(a, b, func(x, y string) bool {
+		fx, fy := strings.SplitN(x, " ", 3), strings.SplitN(y, " ", 3)
+		return fx[0] == fy[0] && fx[2] == fy[2]
+	})
+}

@@ -1,0 +1,6 @@
+# Source this file to find the licence server's programs:
+#   . /opt/ovsa/scripts/setupvars.sh
+case ":${PATH}:" in
+*:/opt/ovsa/bin:*) ;;
+*) PATH=/opt/ovsa/bin:${PATH} && export PATH ;;
+esac
