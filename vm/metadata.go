@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -37,6 +38,8 @@ type metadataXML struct {
 	Manifest   string         `xml:"manifest,omitempty"`
 	Intent     string         `xml:"intent,omitempty"`
 	Image      string         `xml:"image,omitempty"`
+	Address    string         `xml:"address,omitempty"`
+	User       string         `xml:"user,omitempty"`
 	HostKeys   []string       `xml:"hostkey"`
 	Components []componentXML `xml:"component"`
 	CreatedAt  string         `xml:"created,omitempty"`
@@ -61,7 +64,10 @@ func (m Metadata) encode() ([]byte, error) {
 	}
 	x := metadataXML{
 		Role: m.Role, Owner: m.Owner, Manifest: m.Manifest, Intent: string(m.Intent), Image: m.Image,
-		HostKeys: m.HostKeys, CreatedAt: formatTime(m.CreatedAt), ExpiresAt: formatTime(m.ExpiresAt), DataDir: m.DataDir,
+		User: m.User, HostKeys: m.HostKeys, CreatedAt: formatTime(m.CreatedAt), ExpiresAt: formatTime(m.ExpiresAt), DataDir: m.DataDir,
+	}
+	if m.Address.IsValid() {
+		x.Address = m.Address.String()
 	}
 	for _, c := range m.Components {
 		x.Components = append(x.Components, componentXML(c))
@@ -74,7 +80,7 @@ func (m Metadata) encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode metadata: %w", err)
 	}
-	if string(back.Intent) != string(m.Intent) || back.Owner != m.Owner || back.DataDir != m.DataDir {
+	if string(back.Intent) != string(m.Intent) || back.Owner != m.Owner || back.DataDir != m.DataDir || back.User != m.User {
 		return nil, errors.New("encode metadata: a value has characters that XML cannot hold")
 	}
 	return out, nil
@@ -190,7 +196,7 @@ func decodeMetadata(element []byte, space string) (Metadata, error) {
 	}
 	m := Metadata{
 		Role: x.Role, Owner: x.Owner, Manifest: x.Manifest, Image: x.Image,
-		HostKeys: x.HostKeys, DataDir: x.DataDir,
+		User: x.User, HostKeys: x.HostKeys, DataDir: x.DataDir,
 	}
 	if x.Intent != "" {
 		m.Intent = []byte(x.Intent)
@@ -199,6 +205,11 @@ func decodeMetadata(element []byte, space string) (Metadata, error) {
 		m.Components = append(m.Components, ComponentRecord(c))
 	}
 	var err error
+	if x.Address != "" {
+		if m.Address, err = netip.ParseAddr(x.Address); err != nil {
+			return Metadata{}, fmt.Errorf("address: %w", err)
+		}
+	}
 	if m.CreatedAt, err = parseTime(x.CreatedAt); err != nil {
 		return Metadata{}, fmt.Errorf("created: %w", err)
 	}

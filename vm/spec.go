@@ -77,11 +77,13 @@ type NIC struct {
 // record of what was applied.
 type Metadata struct {
 	Role       string
-	Owner      string   // who applied: user@host
-	Manifest   string   // digest of the role as the user wrote it, "sha256:..."
-	Intent     []byte   // canonical JSON of that, so that a plan can name what changed
-	Image      string   // digest of the base image
-	HostKeys   []string // the guest's SSH host keys, authorized_keys format, once known
+	Owner      string     // who applied: user@host
+	Manifest   string     // digest of the role as the user wrote it, "sha256:..."
+	Intent     []byte     // canonical JSON of that, so that a plan can name what changed
+	Image      string     // digest of the base image
+	Address    netip.Addr // where the guest is reached by SSH; zero when unknown
+	User       string     // who logs in there
+	HostKeys   []string   // the guest's SSH host keys, authorized_keys format, once known
 	Components []ComponentRecord
 	CreatedAt  time.Time
 	ExpiresAt  time.Time // zero: never
