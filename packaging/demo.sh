@@ -22,7 +22,7 @@ trap 'ovsactl lab down --name "$lab" >/dev/null' EXIT
 
 show ovsactl version
 # Needs a package mirror, which a lab has no way to.
-show ovsactl image build -f "$manifest"
+show ovsactl image build "$manifest"
 show ovsactl lab up --name "$lab"
 inside ovsactl apply "$manifest" --auto-approve
 inside ovsactl status "$manifest"

@@ -1,0 +1,49 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// verify: the record holds, and that nobody enrolled the host's key is a
+// failure unless it is allowed.
+func (s *story) verify(t *testing.T) {
+	for _, role := range []string{"isv_dev", "runtime"} {
+		s.must(t, "vtpm", "verify", role, "-f", s.file, "--allow-unenrolled")
+		if r := s.ovsactl(t, "vtpm", "verify", role, "-f", s.file); r.code != 1 || !strings.Contains(r.stdout+r.stderr, "host AK not enrolled") {
+			t.Errorf("%s, enrolment required: %v", role, r)
+		}
+	}
+	if r := s.must(t, "vtpm", "show", "runtime", "-f", s.file); !strings.Contains(r.stdout, "simulated") {
+		t.Errorf("show hides that the host TPM is simulated: %v", r)
+	}
+}
+
+// record is the binding record that the runtime's vTPM holds, as bytes that
+// change with every binding.
+func (s *story) record(t *testing.T) string {
+	t.Helper()
+	r := s.must(t, "vtpm", "show", "runtime", "-f", s.file, "--json")
+	if !json.Valid([]byte(r.stdout)) {
+		t.Fatalf("show --json: %v", r)
+	}
+	return r.stdout
+}
+
+// quote: the guest's own TPM answers a challenge, and its record is the host's.
+func (s *story) quote(t *testing.T) {
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	out := s.guest(t, s.file, "runtime", "sudo", "/opt/ovsa/kvm/bin/ovsaruntime", "quote", "--nonce", hex.EncodeToString(nonce))
+	path := s.host.write(t, "quote.json", out)
+	s.must(t, "vtpm", "verify", "runtime", "-f", s.file, "--allow-unenrolled", "--quote", path, "--nonce", hex.EncodeToString(nonce))
+	stale := hex.EncodeToString(make([]byte, 32))
+	if r := s.ovsactl(t, "vtpm", "verify", "runtime", "-f", s.file, "--allow-unenrolled", "--quote", path, "--nonce", stale); r.code != 1 {
+		t.Errorf("a quote over another nonce: %v", r)
+	}
+}
