@@ -16,7 +16,7 @@ REQUIRE := root,libvirtd,virtlogd,virsh,qemu-system-x86_64,qemu-img,swtpm,swtpm_
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install what building and testing needs, with apt
