@@ -100,11 +100,11 @@ func startedAt(d *libvirt.Domain) time.Time {
 // stale says whether the running domain was started from another definition.
 func stale(d *libvirt.Domain, want Metadata) bool {
 	element, err := d.GetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, MetadataNamespace, libvirt.DOMAIN_AFFECT_LIVE)
-	if err != nil {
+	if err != nil || len(element) > maxMetadata {
 		return false
 	}
-	live, ok, err := ParseMetadata(element)
-	return err == nil && ok && live.Manifest != want.Manifest
+	live, err := decodeMetadata([]byte(element), "") // libvirt takes the namespace off
+	return err == nil && live.Manifest != want.Manifest
 }
 
 // lookup finds a domain, nil when there is none. One that is not ours is
