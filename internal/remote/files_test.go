@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/remote"
+	"github.com/ovsactl/ovsactl/internal/remote/remotetest"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -113,9 +115,9 @@ func TestKnownHostsHoldOneEntryPerGuest(t *testing.T) {
 }
 
 func TestStockSSHReadsKnownHosts(t *testing.T) {
-	ssh := need(t, "ssh", "/usr/bin/ssh")
+	ssh := remotetest.Need(t, "ssh", "/usr/bin/ssh")
 	client, s, _ := connected(t)
-	if err := client.Remember("ovsa_a", s.addr.Addr(), s.hostKeys); err != nil {
+	if err := client.Remember("ovsa_a", s.Addr.Addr(), s.HostKeys); err != nil {
 		t.Fatal(err)
 	}
 	for alias, ok := range map[string]bool{"ovsa_a": true, "127.0.0.1": true, "ovsa_b": false} {
@@ -123,7 +125,7 @@ func TestStockSSHReadsKnownHosts(t *testing.T) {
 		err := run.Cmd{Path: ssh, Args: []string{
 			"-F", "none", "-o", "UserKnownHostsFile=" + client.KnownHostsPath(), "-o", "GlobalKnownHostsFile=none",
 			"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "HostKeyAlias=" + alias,
-			"-i", client.KeyPath(), "-p", s.port(), s.user + "@127.0.0.1", "echo in",
+			"-i", client.KeyPath(), "-p", fmt.Sprint(s.Addr.Port()), s.User + "@127.0.0.1", "echo in",
 		}, Stdout: &out}.Run(t.Context())
 		if (err == nil) != ok || ok && out.String() != "in\n" {
 			t.Errorf("%s: %v, %q", alias, err, out.String())

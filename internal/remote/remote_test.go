@@ -16,6 +16,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/remote"
+	"github.com/ovsactl/ovsactl/internal/remote/remotetest"
 )
 
 func TestRunPassesArgumentsExactly(t *testing.T) {
@@ -108,19 +109,19 @@ func TestConnectWaitsForTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSSHD(t, client.AuthorizedKey())
+	s := remotetest.New(t, client.AuthorizedKey())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err = client.Connect(ctx, s.target()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "refused") {
+	if _, err = client.Connect(ctx, s.Target()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "refused") {
 		t.Fatalf("without a server: %v", err)
 	}
 	go func() {
 		time.Sleep(500 * time.Millisecond)
-		s.start(t)
+		s.Start(t)
 	}()
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	conn, err := client.Connect(ctx, s.target())
+	conn, err := client.Connect(ctx, s.Target())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,22 +130,22 @@ func TestConnectWaitsForTheServer(t *testing.T) {
 
 func TestConnectAcceptsOnlyTheAnnouncedKeys(t *testing.T) {
 	client, s, _ := connected(t)
-	other := newSSHD(t, client.AuthorizedKey())
+	other := remotetest.New(t, client.AuthorizedKey())
 	rsa, ecdsa, ed25519 := 2, 1, 0
 	tests := []struct {
 		name string
 		keys []string
 		ok   bool
 	}{
-		{"each type alone: ed25519", s.hostKeys[ed25519 : ed25519+1], true},
-		{"each type alone: ecdsa", s.hostKeys[ecdsa : ecdsa+1], true},
-		{"each type alone: rsa", s.hostKeys[rsa : rsa+1], true},
-		{"another server's", other.hostKeys, false},
-		{"another server's, one type", other.hostKeys[:1], false},
+		{"each type alone: ed25519", s.HostKeys[ed25519 : ed25519+1], true},
+		{"each type alone: ecdsa", s.HostKeys[ecdsa : ecdsa+1], true},
+		{"each type alone: rsa", s.HostKeys[rsa : rsa+1], true},
+		{"another server's", other.HostKeys, false},
+		{"another server's, one type", other.HostKeys[:1], false},
 	}
 	for _, tt := range tests {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		target := s.target()
+		target := s.Target()
 		target.HostKeys = tt.keys
 		conn, err := client.Connect(ctx, target)
 		cancel()
@@ -161,8 +162,8 @@ func TestConnectAcceptsOnlyTheAnnouncedKeys(t *testing.T) {
 			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
-	for _, keys := range [][]string{nil, {"garbage"}, {"ssh-ed25519 AAAA"}, {`command="x" ` + s.hostKeys[0]}, {s.hostKeys[0] + "\n" + s.hostKeys[1]}} {
-		target := s.target()
+	for _, keys := range [][]string{nil, {"garbage"}, {"ssh-ed25519 AAAA"}, {`command="x" ` + s.HostKeys[0]}, {s.HostKeys[0] + "\n" + s.HostKeys[1]}} {
+		target := s.Target()
 		target.HostKeys = keys
 		if _, err := client.Connect(t.Context(), target); err == nil {
 			t.Errorf("host keys %q accepted", keys)
@@ -178,7 +179,7 @@ func TestConnectSaysWhenTheGuestDoesNotKnowUs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err = stranger.Connect(ctx, s.target()); err == nil || !strings.Contains(hint.Of(err), "does not let") {
+	if _, err = stranger.Connect(ctx, s.Target()); err == nil || !strings.Contains(hint.Of(err), "does not let") {
 		t.Errorf("got %v, hint %q", err, hint.Of(err))
 	}
 	_ = client

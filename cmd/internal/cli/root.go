@@ -89,6 +89,8 @@ AI models run only inside guests that can prove where they run.
 		newValidateCommand(env),
 		newFmtCommand(env),
 	)
+	root.AddCommand(inGroup("guests", newSSHCommand(env), newExecCommand(env), newCpCommand(env),
+		newConsoleCommand(env), newLogsCommand(env), newScreenshotCommand(env))...)
 	root.AddCommand(inGroup("host", newHostCommand(env), newLabCommand(env), newImageCommand(env), newPackageCommand(env))...)
 	return root
 }

@@ -1,9 +1,8 @@
-package remote_test
+// Package remotetest runs a real OpenSSH server on loopback for tests.
+package remotetest
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -13,23 +12,22 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/ovsactl/ovsactl/internal/remote"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
-// sshd is a real OpenSSH server on loopback, run by the test's own user.
-type sshd struct {
-	addr     netip.AddrPort
-	hostKeys []string
-	user     string
+// Server is a real OpenSSH server on loopback, run by the test's own user.
+type Server struct {
+	Addr     netip.AddrPort
+	HostKeys []string // authorized_keys format: ed25519, ecdsa, rsa
+	User     string   // who may log in
 	dir      string
-	process  *run.Process
 }
 
-// need skips where a program is absent, unless OVSA_REQUIRE names it.
-func need(t *testing.T, name string, places ...string) string {
+// Need returns the first of places that exists. Without any it skips, or fails
+// when OVSA_REQUIRE names the program.
+func Need(t *testing.T, name string, places ...string) string {
 	t.Helper()
 	for _, p := range places {
 		if _, err := os.Stat(p); err == nil {
@@ -43,11 +41,11 @@ func need(t *testing.T, name string, places ...string) string {
 	return ""
 }
 
-// newSSHD makes a server's keys and configuration, and does not start it.
-func newSSHD(t *testing.T, authorizedKey string) *sshd {
+// New makes a server's keys and configuration, and does not start it.
+func New(t *testing.T, authorizedKey string) *Server {
 	t.Helper()
-	need(t, "sshd", "/usr/sbin/sshd")
-	keygen := need(t, "ssh-keygen", "/usr/bin/ssh-keygen")
+	Need(t, "sshd", "/usr/sbin/sshd")
+	keygen := Need(t, "ssh-keygen", "/usr/bin/ssh-keygen")
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -58,9 +56,9 @@ func newSSHD(t *testing.T, authorizedKey string) *sshd {
 		}
 	}
 	dir := t.TempDir()
-	s := &sshd{user: me.Username, dir: dir, addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}
+	s := &Server{User: me.Username, dir: dir, Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}
 	config := []string{
-		"ListenAddress " + s.addr.String(),
+		"ListenAddress " + s.Addr.String(),
 		"AuthorizedKeysFile " + filepath.Join(dir, "authorized_keys"),
 		"PidFile none", "StrictModes no", "PermitRootLogin prohibit-password",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no", "UseDNS no",
@@ -69,6 +67,9 @@ func newSSHD(t *testing.T, authorizedKey string) *sshd {
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		path := filepath.Join(dir, "host_"+kind)
 		args := []string{"-q", "-t", kind, "-N", "", "-f", path, "-C", "host"}
+		if kind == "rsa" {
+			args = append(args, "-b", "2048") // made faster than the default
+		}
 		if err := (run.Cmd{Path: keygen, Args: args}).Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,7 @@ func newSSHD(t *testing.T, authorizedKey string) *sshd {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.hostKeys = append(s.hostKeys, strings.TrimSpace(string(public)))
+		s.HostKeys = append(s.HostKeys, strings.TrimSpace(string(public)))
 		config = append(config, "HostKey "+path)
 	}
 	write(t, filepath.Join(dir, "authorized_keys"), authorizedKey+"\n", 0o600)
@@ -84,8 +85,8 @@ func newSSHD(t *testing.T, authorizedKey string) *sshd {
 	return s
 }
 
-// start starts the server and ends it with the test.
-func (s *sshd) start(t *testing.T) *sshd {
+// Start starts the server and ends it with the test.
+func (s *Server) Start(t *testing.T) *Server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p, err := run.Cmd{
@@ -95,33 +96,13 @@ func (s *sshd) start(t *testing.T) *sshd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.process = p
 	t.Cleanup(func() { cancel(); p.Wait() })
 	return s
 }
 
-func (s *sshd) target() remote.Target {
-	return remote.Target{Addr: s.addr, User: s.user, HostKeys: s.hostKeys}
-}
-
-func (s *sshd) port() string { return fmt.Sprint(s.addr.Port()) }
-
-// connected is a client and a connection to a fresh server.
-func connected(t *testing.T) (*remote.Client, *sshd, *remote.Conn) {
-	t.Helper()
-	client, err := remote.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSSHD(t, client.AuthorizedKey()).start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	conn, err := client.Connect(ctx, s.target())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return client, s, conn
+// Target is how to connect to the server.
+func (s *Server) Target() remote.Target {
+	return remote.Target{Addr: s.Addr, User: s.User, HostKeys: s.HostKeys}
 }
 
 func freePort(t *testing.T) uint16 {
@@ -139,12 +120,4 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func lines(text string) []string {
-	var all []string
-	for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
-		all = append(all, s.Text())
-	}
-	return all
 }
