@@ -18,6 +18,9 @@ const ConsoleEscape = 0x1d
 // ConsoleEscape or ends, the guest stops, or ctx ends. The caller has made its
 // terminal raw. Another session on the same console is ended.
 func (h *Host) Console(ctx context.Context, name string, in io.Reader, out io.Writer) error {
+	if _, err := h.Inspect(ctx, name); err != nil {
+		return err // this also makes a lost connection again
+	}
 	input := make(chan []byte)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

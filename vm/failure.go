@@ -41,6 +41,12 @@ func isCode(err error, codes ...libvirt.ErrorNumber) bool {
 	return false
 }
 
+// unsupportedFlags says whether a driver, an older one or the one for tests,
+// does not know a flag it was given. Nothing was done then.
+func unsupportedFlags(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "unsupported flags")
+}
+
 // isLost says whether err comes from a connection that is no more.
 func isLost(conn *libvirt.Connect, err error) bool {
 	if !isCode(err, libvirt.ERR_SYSTEM_ERROR, libvirt.ERR_RPC, libvirt.ERR_INTERNAL_ERROR, libvirt.ERR_NO_CONNECT, libvirt.ERR_INVALID_CONN) {

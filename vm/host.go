@@ -20,7 +20,7 @@ type Options struct {
 	// ShutdownTimeout is how long Stop lets a guest shut down by itself;
 	// zero is one minute.
 	ShutdownTimeout time.Duration
-	// Progress is told, when not nil, that the connection was lost and is
+	// Reconnecting is told, when not nil, that the connection was lost and is
 	// made again.
 	Reconnecting func(error)
 }
@@ -91,6 +91,9 @@ func (h *Host) Close() error {
 	return err
 }
 
+// errClosed says that Close was called.
+var errClosed = errors.New("connection is closed")
+
 // connect makes a connection; h.mu need not be held.
 func (h *Host) connect() error {
 	conn, err := libvirt.NewConnect(h.uri)
@@ -106,7 +109,7 @@ func (h *Host) connect() error {
 	defer h.mu.Unlock()
 	if h.closed {
 		conn.Close()
-		return errors.New("closed")
+		return errClosed
 	}
 	if h.conn != nil {
 		h.conn.Close()
@@ -119,8 +122,8 @@ func (h *Host) connect() error {
 func (h *Host) connection() (*libvirt.Connect, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.conn == nil {
-		return nil, errors.New("connection is closed")
+	if h.conn == nil {
+		return nil, errClosed
 	}
 	return h.conn, h.conn.Ref()
 }
@@ -133,7 +136,7 @@ func call[T any](ctx context.Context, h *Host, operation string, f func(*libvirt
 	attempt := func() (value T, lost bool, err error) {
 		conn, err := h.connection()
 		if err != nil {
-			return value, true, err
+			return value, false, err
 		}
 		value, err = await(ctx, func() (T, error) {
 			defer conn.Close()
@@ -169,8 +172,8 @@ func (h *Host) reconnect(ctx context.Context) error {
 	defer cancel()
 	for {
 		_, err := await(ctx, func() (struct{}, error) { return struct{}{}, h.connect() })
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errClosed) {
+			return err
 		}
 		if sleep(ctx, pollInterval) != nil {
 			return err

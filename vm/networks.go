@@ -85,6 +85,9 @@ func startNetwork(n *libvirt.Network) error {
 func readNetwork(n *libvirt.Network, flags libvirt.NetworkXMLFlags) (libvirtxml.Network, error) {
 	var have libvirtxml.Network
 	text, err := n.GetXMLDesc(flags)
+	if unsupportedFlags(err) {
+		text, err = n.GetXMLDesc(0)
+	}
 	if err == nil {
 		err = have.Unmarshal(text)
 	}

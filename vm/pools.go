@@ -53,6 +53,9 @@ func (h *Host) EnsurePool(ctx context.Context, spec PoolSpec) error {
 // startPool makes the directory again when it has gone.
 func startPool(pool *libvirt.StoragePool) error {
 	err := pool.Create(libvirt.STORAGE_POOL_CREATE_WITH_BUILD)
+	if unsupportedFlags(err) {
+		err = pool.Create(libvirt.STORAGE_POOL_CREATE_NORMAL)
+	}
 	if isCode(err, libvirt.ERR_OPERATION_INVALID) {
 		return nil // somebody was faster
 	}

@@ -3,7 +3,6 @@ package vm
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -156,7 +155,7 @@ func undefine(d *libvirt.Domain) error {
 		if err == nil || isCode(err, libvirt.ERR_NO_DOMAIN) {
 			return nil
 		}
-		if !strings.Contains(err.Error(), "unsupported flags") {
+		if !unsupportedFlags(err) {
 			return err
 		}
 	}
