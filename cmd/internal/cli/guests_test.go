@@ -211,6 +211,20 @@ func TestLineWriterCutsEndlessLines(t *testing.T) {
 	}
 }
 
+func TestPackagesAreLookedForInOrder(t *testing.T) {
+	env, _, _ := guestsEnv("")
+	if dirs := (&packagesFlags{}).resolve(env); len(dirs) != 3 || filepath.Base(dirs[0]) != "dist" {
+		t.Errorf("by default: %q", dirs)
+	}
+	env.Getenv = func(name string) string { return map[string]string{"OVSACTL_PACKAGES": "/env"}[name] }
+	if dirs := (&packagesFlags{}).resolve(env); len(dirs) != 1 || dirs[0] != "/env" {
+		t.Errorf("by environment: %q", dirs)
+	}
+	if dirs := (&packagesFlags{dir: "/flag"}).resolve(env); len(dirs) != 1 || dirs[0] != "/flag" {
+		t.Errorf("by flag: %q", dirs)
+	}
+}
+
 func TestPackageCommand(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "dist")
 	env, _, stderr := guestsEnv("")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,4 +72,18 @@ func packagesJSON(built []component.Package) []packageJSON {
 		list[i] = packageJSON{Name: p.Name, Version: p.Version, SHA256: p.Digest, Path: p.Path, Size: p.Size}
 	}
 	return list
+}
+
+// packagesFlags says where our component tarballs are, for verbs that install.
+type packagesFlags struct{ dir string }
+
+func (f *packagesFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.dir, "packages", "", "`directory` with the component tarballs (default $OVSACTL_PACKAGES, or beside ovsactl)")
+}
+
+// resolve returns where to look. A program whose path is unknown is looked
+// beside nowhere.
+func (f *packagesFlags) resolve(env Env) component.Dirs {
+	program, _ := os.Executable()
+	return component.Search(cmp.Or(f.dir, env.Getenv("OVSACTL_PACKAGES")), program)
 }

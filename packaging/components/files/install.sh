@@ -141,7 +141,8 @@ record() {
 [ -n "$dest" ] || [ "$(id -u)" -eq 0 ] || fail "this needs root: sudo $0"
 check_package
 mkdir -p "$state"
-exec 9>"$state/.lock"
+(umask 077 && : >>"$state/.lock") # whoever can open it can hold it
+exec 9>>"$state/.lock"
 flock -w 300 9 || fail "another installation is still running"
 work=$state/.work
 [ -d "$work" ] || mkdir -m 0700 "$work"

@@ -1,0 +1,61 @@
+package component_test
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ovsactl/ovsactl/internal/run"
+)
+
+// inPrivateRoot runs a script as root in a mount namespace where /etc is a
+// throw-away copy and /opt, /home and /var/lib are empty.
+const inPrivateRoot = `set -eu
+mount -t tmpfs tmpfs "$SCRATCH"
+mkdir "$SCRATCH/upper" "$SCRATCH/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" overlay /etc
+for dir in /opt /home /var/lib; do mount -t tmpfs tmpfs $dir; done
+"$1/install.sh"
+"$2/install.sh"
+echo secret >/opt/ovsa/kvm/keystore/mine
+chown 0:0 /opt/ovsa/kvm/keystore
+chown 1 /opt/ovsa/kvm/bin/ovsatool
+"$1/install.sh"
+find /opt/ovsa ! -name README -printf '%M %u %P\n'
+getent passwd ovsa | cut -d: -f6-
+getent shadow ovsa | cut -d: -f2
+`
+
+// TestInstallAsRoot proves owners, which DESTDIR leaves out, and the user.
+func TestInstallAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "root") {
+			t.Fatal("root is required")
+		}
+		t.Skip("not root")
+	}
+	packages := built(t, "1.0")
+	var out bytes.Buffer
+	err := run.Cmd{Path: "unshare", Args: []string{
+		"--mount", "--propagation", "private", "sh", "-c", inPrivateRoot, "sh",
+		unpack(t, packages, "developer"), unpack(t, packages, "license_server"),
+	}, Env: []string{"SCRATCH=" + t.TempDir()}, Stdout: &out}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"developer 1.0: installed, 4 files changed",
+		"license_server 1.0: installed, 3 files changed",
+		"developer 1.0: installed already",
+		"drwxr-xr-x root kvm/bin", "-rwxr-xr-x root kvm/bin/ovsatool", "-rw-r--r-- root scripts/setupvars.sh",
+		"drwx------ ovsa kvm/keystore", "-rw-r--r-- root kvm/keystore/mine", "drwxr-x--- ovsa kvm/artefacts",
+		"drwx------ ovsa DB", "drwx------ ovsa certs",
+		"/home/ovsa:/bin/bash", "!",
+	} {
+		if !slices.Contains(strings.Split(out.String(), "\n"), want) {
+			t.Errorf("no line %q in:\n%s", want, out.String())
+		}
+	}
+}
