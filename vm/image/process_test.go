@@ -15,7 +15,8 @@ import (
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
-// ensureEnv makes the test binary a process that wants one image: "DIR URL SHA256".
+// ensureEnv makes the test binary a process that wants one image: "DIR URL
+// SHA256" or "DIR build SUITE".
 const ensureEnv = "OVSACTL_TEST_ENSURE"
 
 func TestMain(m *testing.M) {
@@ -27,9 +28,13 @@ func TestMain(m *testing.M) {
 
 func ensureProcess(job []string) int {
 	c, err := Open(job[0], Options{})
+	src := Source{Name: "x", URL: job[1], SHA256: job[2]}
+	if job[1] == "build" {
+		src = Source{Name: "x", Build: &Build{Suite: job[2], Size: 4 << 30}}
+	}
 	if err == nil {
 		var img Image
-		if img, err = c.Ensure(context.Background(), Source{Name: "x", URL: job[1], SHA256: job[2]}, nil); err == nil {
+		if img, err = c.Ensure(context.Background(), src, nil); err == nil {
 			fmt.Print(img.Path)
 			return 0
 		}

@@ -42,8 +42,11 @@ func Files() []File {
 			return err
 		}
 		mode := fs.FileMode(0o644)
-		if strings.HasPrefix(path, "root/etc/sudoers.d/") {
+		switch {
+		case strings.HasPrefix(path, "root/etc/sudoers.d/"):
 			mode = 0o440 // sudo ignores anything more open
+		case strings.HasPrefix(path, "root/usr/local/lib/ovsactl/"):
+			mode = 0o755
 		}
 		files = append(files, File{strings.TrimPrefix(path, "root"), mode, data})
 		return nil
@@ -59,7 +62,7 @@ func Files() []File {
 func Enable() []string {
 	return []string{
 		"systemd-networkd.service", "systemd-resolved.service", "ssh.service",
-		"ovsactl-hostkeys.service", "ovsactl-authorized-keys.service", templates.AnnounceUnitName,
+		"ovsactl-identity.service", templates.AnnounceUnitName,
 	}
 }
 
@@ -69,6 +72,11 @@ func Mask() []string {
 		"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
 		"e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
 		"systemd-networkd-wait-online.service", "ssh.socket",
+		"systemd-network-generator.service", "systemd-pstore.service",
+		"dev-hugepages.mount", "dev-mqueue.mount", "sys-fs-fuse-connections.mount",
+		"sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
+		"modprobe@configfs.service", "modprobe@dm_mod.service", "modprobe@drm.service",
+		"modprobe@efi_pstore.service", "modprobe@fuse.service", "modprobe@loop.service",
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/run"
@@ -49,6 +50,10 @@ func Bootstrap(ctx context.Context, spec Spec, dir string, log func(line string)
 		Args:   bootstrapArgs(spec, dir),
 		Env:    []string{"DEBIAN_FRONTEND=noninteractive"},
 		Stderr: lines,
+		// mmdebstrap mounts /proc and more in dir and unmounts it in the end, if
+		// it gets that far. In its own namespaces nothing of it, and no process
+		// of the packages' scripts, can be left, however it ends.
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS},
 	})
 	if err == nil {
 		return nil
@@ -168,7 +173,7 @@ func (t *Root) Run(ctx context.Context, argv ...string) error {
 func (t *Root) ForgetBuilder() error {
 	globs := []string{
 		"etc/hostname", "etc/ssh/ssh_host_*", "var/lib/dbus/machine-id",
-		"var/lib/apt/lists/*", "var/cache/apt/*", "var/cache/ldconfig/*", "var/lib/systemd/random-seed",
+		"var/lib/apt/lists/*", "var/cache/apt/*", "var/lib/systemd/random-seed",
 		"var/log/*.log", "var/log/apt/*", "boot/*.old", "tmp/*",
 	}
 	for _, g := range globs {
@@ -182,8 +187,13 @@ func (t *Root) ForgetBuilder() error {
 			}
 		}
 	}
-	// Empty, not missing: systemd fills it in without running first-boot presets.
-	return t.Write("/etc/machine-id", nil, 0o444)
+	return errors.Join(
+		// Empty, not missing: systemd fills it in without running first-boot presets.
+		t.Write("/etc/machine-id", nil, 0o444),
+		// Newer than /usr: caches are up to date and not made again at first boot.
+		t.Write("/etc/.updated", nil, 0o644),
+		t.Write("/var/.updated", nil, 0o644),
+	)
 }
 
 func relative(path string) string { return strings.TrimPrefix(path, "/") }

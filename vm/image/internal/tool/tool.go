@@ -64,7 +64,7 @@ func Run(ctx context.Context, c run.Cmd) error {
 	if c.SysProcAttr != nil {
 		attr = *c.SysProcAttr
 	}
-	attr.Pdeathsig = syscall.SIGTERM
+	attr.Pdeathsig = syscall.SIGKILL
 	c.SysProcAttr = &attr
 	return c.Run(ctx)
 }
