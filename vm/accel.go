@@ -109,7 +109,7 @@ func (h *Host) rememberedProbe(ctx context.Context, kernel string) (probeAnswer,
 	if answer, ok := recallProbe(path, key, time.Now()); ok {
 		return answer, nil
 	}
-	answer, err := probeKVM(ctx, kernel)
+	answer, err := probeKVM(ctx, kernel, probeTimeout)
 	if err != nil {
 		return probeAnswer{}, err
 	}

@@ -88,8 +88,32 @@ func TestProbeIsHonest(t *testing.T) {
 	if _, err := os.Stat(kvmDevice); err == nil {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := probeKVM(ctx, kernel); err == nil || !strings.Contains(err.Error(), "canceled") {
+		if _, err := probeKVM(ctx, kernel, probeTimeout); err == nil || !strings.Contains(err.Error(), "canceled") {
 			t.Errorf("cancelled probe: %v", err)
 		}
+	}
+}
+
+func TestProbeBelievesOnlyAKernelThatBoots(t *testing.T) {
+	for name, tt := range map[string]struct {
+		qemu   string
+		works  bool
+		reason string
+	}{
+		"boots": {"echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'; exec sleep 60", true, "booted"},
+		"hangs": {"echo 'Probing EDD (edd=off to disable)... ok'; exec sleep 60", false, "did not boot under KVM within"},
+		"ends":  {"echo 'error: failed to set MSR 0x10a' >&2; exit 1", false, "failed to set MSR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, qemuBinary), []byte("#!/bin/sh\n"+tt.qemu+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			got, err := probeKVM(t.Context(), "/some/kernel", 300*time.Millisecond)
+			if err != nil || got.Works != tt.works || !strings.Contains(got.Reason, tt.reason) {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
 	}
 }

@@ -96,7 +96,7 @@ func rememberProbe(path string, a probeAnswer) error {
 
 // probeKVM boots the kernel under KVM with no disk: one that works ends within
 // a second in a panic about the missing root file system.
-func probeKVM(ctx context.Context, kernel string) (probeAnswer, error) {
+func probeKVM(ctx context.Context, kernel string, timeout time.Duration) (probeAnswer, error) {
 	dir, err := os.MkdirTemp("", "ovsactl-kvm-")
 	if err != nil {
 		return probeAnswer{}, err
@@ -111,7 +111,7 @@ func probeKVM(ctx context.Context, kernel string) (probeAnswer, error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- process.Wait() }()
-	late := time.NewTimer(probeTimeout)
+	late := time.NewTimer(timeout)
 	defer late.Stop()
 	select {
 	case <-serial.booted:
@@ -124,7 +124,7 @@ func probeKVM(ctx context.Context, kernel string) (probeAnswer, error) {
 		return probeAnswer{Reason: "QEMU ended under KVM: " + lastLine(err)}, nil
 	case <-late.C:
 		status := vcpuStatus(monitor)
-		return probeAnswer{Reason: fmt.Sprintf("a guest's kernel did not boot under KVM within %s (%s)", probeTimeout, status)}, end(process, ended)
+		return probeAnswer{Reason: fmt.Sprintf("a guest's kernel did not boot under KVM within %s (%s)", timeout, status)}, end(process, ended)
 	}
 }
 

@@ -171,3 +171,22 @@ func TestOpenLeavesSignalsAlone(t *testing.T) {
 		t.Error("the signal was lost")
 	}
 }
+
+// BenchmarkDomains lists a host of a thousand guests.
+func BenchmarkDomains(b *testing.B) {
+	h, err := vm.Open(b.Context(), "test:///default", vm.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer h.Close()
+	for i := range 1000 {
+		if err := h.Define(b.Context(), plainSpec(fmt.Sprintf("ovsa_r%d", i), i+1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if all, err := h.Domains(b.Context()); err != nil || len(all) != 1001 {
+			b.Fatal(len(all), err)
+		}
+	}
+}
