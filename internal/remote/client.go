@@ -34,8 +34,8 @@ const (
 	firstPoll        = 20 * time.Millisecond
 	maxPoll          = 200 * time.Millisecond
 	// A server counts refused logins against the client (PerSourcePenalties),
-	// so those are tried again slowly.
-	authPoll = 2 * time.Second
+	// so those are tried again slowly enough never to be locked out.
+	authPoll = 5 * time.Second
 )
 
 // Client is this host's side of SSH: its key pair and its known hosts, both in
