@@ -34,6 +34,8 @@ type Host struct {
 	mu     sync.Mutex
 	conn   *libvirt.Connect
 	closed bool
+
+	logs sync.Mutex // held while the pool of serial logs exists
 }
 
 const (

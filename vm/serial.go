@@ -27,7 +27,7 @@ func (h *Host) SerialTail(ctx context.Context, name string, lines int) ([]string
 	}
 	return call(ctx, h, fmt.Sprintf("read serial log of domain %q", name), func(c *libvirt.Connect) ([]string, error) {
 		var tail []string
-		err := withLogs(c, func(p *libvirt.StoragePool) error {
+		err := h.withLogs(c, func(p *libvirt.StoragePool) error {
 			v, err := findVolume(p, serialLog(name))
 			if err != nil || v == nil {
 				return err
@@ -44,7 +44,7 @@ func (h *Host) SerialTail(ctx context.Context, name string, lines int) ([]string
 // removeSerialLog removes the log and what virtlogd rotated away.
 func (h *Host) removeSerialLog(ctx context.Context, name string) error {
 	return do(ctx, h, fmt.Sprintf("remove serial log of domain %q", name), func(c *libvirt.Connect) error {
-		return withLogs(c, func(p *libvirt.StoragePool) error {
+		return h.withLogs(c, func(p *libvirt.StoragePool) error {
 			names, err := p.ListStorageVolumes()
 			if err != nil {
 				return err
@@ -63,37 +63,55 @@ func (h *Host) removeSerialLog(ctx context.Context, name string) error {
 	})
 }
 
-// withLogs runs f with the pool over libvirt's log directory and removes the
-// pool again; the files stay. Without such a directory f does not run.
-func withLogs(c *libvirt.Connect, f func(*libvirt.StoragePool) error) error {
+// withLogs runs f with a pool over libvirt's log directory. Without such a
+// directory there are no logs, and f does not run.
+func (h *Host) withLogs(c *libvirt.Connect, f func(*libvirt.StoragePool) error) error {
 	kind, err := c.GetType()
 	if err != nil || kind != "QEMU" {
 		return err
 	}
-	definition := libvirtxml.StoragePool{Type: "dir", Name: logPool, Target: &libvirtxml.StoragePoolTarget{Path: logDir}}
-	text, err := definition.Marshal()
-	if err != nil {
+	h.logs.Lock() // libvirt has one pool to a directory
+	defer h.logs.Unlock()
+	p, err := openLogs(c)
+	if err != nil || p == nil {
 		return err
-	}
-	p, err := c.StoragePoolCreateXML(text, libvirt.STORAGE_POOL_CREATE_NORMAL)
-	if err != nil {
-		// One that a killed run left, or another run's, serves as well.
-		old, lookupErr := c.LookupStoragePoolByName(logPool)
-		if lookupErr != nil {
-			return err
-		}
-		p = old
-		if err := p.Refresh(0); err != nil {
-			p.Free()
-			return err
-		}
 	}
 	defer p.Free()
 	err = f(p)
+	if name, nameErr := p.GetName(); nameErr != nil || name != logPool {
+		return errors.Join(err, nameErr) // somebody else's pool stays
+	}
 	if destroyErr := p.Destroy(); !isCode(destroyErr, libvirt.ERR_NO_STORAGE_POOL, libvirt.ERR_OPERATION_INVALID) {
 		err = errors.Join(err, destroyErr)
 	}
 	return err
+}
+
+// openLogs makes the pool or takes the one that is there, a killed run's or
+// somebody else's; nil without a log directory. A pool that is not stored ends
+// with libvirt, and its files stay in any case.
+func openLogs(c *libvirt.Connect) (*libvirt.StoragePool, error) {
+	definition := libvirtxml.StoragePool{Type: "dir", Name: logPool, Target: &libvirtxml.StoragePoolTarget{Path: logDir}}
+	text, err := definition.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.StoragePoolCreateXML(text, libvirt.STORAGE_POOL_CREATE_NORMAL)
+	if err == nil {
+		return p, nil
+	}
+	if strings.Contains(err.Error(), "No such file or directory") {
+		return nil, nil
+	}
+	old, lookupErr := c.LookupStoragePoolByTargetPath(logDir)
+	if lookupErr != nil {
+		return nil, err
+	}
+	if err := old.Refresh(0); err != nil {
+		old.Free()
+		return nil, err
+	}
+	return old, nil
 }
 
 func downloadTail(ctx context.Context, c *libvirt.Connect, v *libvirt.StorageVol) ([]byte, error) {
