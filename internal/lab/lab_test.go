@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +30,12 @@ func TestMain(m *testing.M) {
 			}))
 		case "exec":
 			fatal(Exec(os.Args[2:], os.Environ()))
+		case "run": // NAME COMMAND...
+			l, err := Find(os.Args[2])
+			if err == nil {
+				_, err = Run(context.Background(), l, Command{Argv: os.Args[3:], Stdout: os.Stdout, Inner: []string{"exec"}})
+			}
+			fatal(err)
 		}
 	}
 	os.Exit(m.Run())
@@ -172,6 +179,37 @@ func TestSignalsReachTheCommand(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the command did not get the signal")
+	}
+}
+
+// Whoever kills `lab run` kills what it runs.
+func TestCommandDiesWithRun(t *testing.T) {
+	l := up(t, "dies")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command("/proc/self/exe", "run", l.Name, "sh", "-c", "echo ready; exec sleep 4711")
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err := r.Read(make([]byte, 16)); err != nil { // "ready"
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, out := in(t, l, "ps", "-eo", "args="); !strings.Contains(out, "sleep 4711") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the command outlived the run")
+		}
 	}
 }
 

@@ -48,6 +48,9 @@ func (s *story) change(t *testing.T, r roles) {
 func (s *story) foreign(t *testing.T) {
 	s.define(t, "define", `<domain type="qemu"><name>not-ours</name><memory>65536</memory><os><type>hvm</type></os></domain>`)
 	s.define(t, "net-define", `<network><name>not-ours</name></network>`)
+	if found := s.leftovers(t); len(found) > 0 { // or the last part proves nothing
+		t.Error(report(found))
+	}
 }
 
 func (s *story) define(t *testing.T, verb, xml string) {
