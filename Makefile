@@ -12,7 +12,7 @@ PROGRAMS := $(notdir $(patsubst %/main.go,%,$(wildcard cmd/*/main.go)))
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,qemu-system-x86_64,qemu-img,swtpm,swtpm_setup,swtpm_localca,ovmf,mmdebstrap,mke2fs,mkfs.vfat,mcopy,mtools,sfdisk,xorriso,dnsmasq,ssh
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh
 
 .PHONY: help
 help: ## list the targets
@@ -38,11 +38,17 @@ demo: deps package ## run the main job of examples/quickstart.hcl in a lab
 	@packaging/demo.sh
 
 .PHONY: test
-test: deps package unit e2e ## run every test, real guests included
+test: deps package unit in-lab e2e ## run every test, real guests included
 
 .PHONY: unit
-unit: ## run the tests that boot no role
-	OVSA_REQUIRE='$(REQUIRE)' go test -p 2 -timeout 15m ./...
+unit: ## run the tests that need no libvirt
+	OVSA_REQUIRE='$(REQUIRE)' OVSACTL_TEST_CACHE=/var/OVSA/cache go test -p 2 -timeout 15m ./...
+
+.PHONY: in-lab
+in-lab: ## run the tests that change a libvirt, in a lab's
+	@name=make-$$$$; trap "bin/ovsactl lab down --name $$name" EXIT; \
+	bin/ovsactl lab up --name $$name; \
+	OVSA_REQUIRE='$(REQUIRE),lab' bin/ovsactl lab run --name $$name -- go test -count 1 -timeout 10m ./vm
 
 .PHONY: e2e
 e2e: ## apply, change, break and destroy real guests in a lab
