@@ -42,7 +42,7 @@ test: deps package unit in-lab e2e ## run every test, real guests included
 
 .PHONY: unit
 unit: ## run the tests that need no libvirt
-	OVSA_REQUIRE='$(REQUIRE)' OVSACTL_TEST_CACHE=/var/OVSA/cache go test -p 2 -timeout 15m ./...
+	OVSA_REQUIRE='$(REQUIRE)' OVSACTL_TEST_CACHE=/var/OVSA/cache/images go test -p 2 -timeout 15m ./...
 
 .PHONY: in-lab
 in-lab: ## run the tests that change a libvirt, in a lab's

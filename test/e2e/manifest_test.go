@@ -67,7 +67,7 @@ func (h *host) images(tb testing.TB) {
 	tb.Helper()
 	imagetest.Require(tb, imagetest.Needs()...)
 	var err error
-	if h.cloud, err = imagetest.StockCloud(tb.Context(), filepath.Join(h.dataDir, "cache")); err != nil {
+	if h.cloud, err = imagetest.StockCloud(tb.Context(), filepath.Join(h.dataDir, "cache", "images")); err != nil {
 		tb.Fatal(err)
 	}
 	manifest := h.write(tb, "images.hcl", h.manifest(first()))
