@@ -193,32 +193,11 @@ func TestLabGuest(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	pool := labPool(t, h)
-	spec := labSpec("ovsa_lab_test")
-	address := netip.MustParseAddr("192.168.122.77")
-	must(t, h.EnsureNetwork(ctx, vm.NetworkSpec{Name: "default", Bridge: "virbr0", CIDR: netip.MustParsePrefix("192.168.122.0/24")}))
-	must(t, h.Reserve(ctx, "default", vm.Reservation{MAC: spec.NICs[0].MAC, Address: address, Name: "ovsa-lab-test"}))
-	began := time.Now()
-	base, err := h.EnsureBase(ctx, pool, labImage(t, source), nil)
-	must(t, err)
-	t.Logf("base uploaded in %s", time.Since(began))
-	must(t, h.CreateOverlay(ctx, pool, "disk.qcow2", base, 8<<30))
-	d := seed.Data{Hostname: "ovsa-lab-test", InstanceID: spec.UUID, User: "ovsa", AuthorizedKeys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVzIG5pY2h0cw== test"}}
-	spec.Credentials = seed.Credentials(d)
-	disk, err := seed.NoCloud(d)
-	must(t, err)
-	must(t, h.WriteVolume(ctx, pool, "seed.img", disk))
-	spec.Disks = []vm.Disk{
-		{Pool: pool, Volume: "disk.qcow2", Format: "qcow2", Serial: "root"},
-		{Pool: pool, Volume: "seed.img", Format: "raw", ReadOnly: true},
-	}
-	// An empty directory is a blank TPM to libvirt: enough to see that it is used
-	// and removed. What a real one holds is the vtpm package's matter.
-	must(t, os.MkdirAll(filepath.Join("/var/lib/libvirt/swtpm", spec.UUID, "tpm2"), 0o711))
+	spec, address := prepareGuest(ctx, t, h, source)
 	must(t, h.Define(ctx, spec))
 	t.Cleanup(func() { h.Undefine(context.WithoutCancel(ctx), spec.Name) })
 
-	began = time.Now()
+	began := time.Now()
 	must(t, h.Start(ctx, spec.Name))
 	must(t, h.Start(ctx, spec.Name))
 	t.Logf("started in %s", time.Since(began))
@@ -255,6 +234,34 @@ func TestLabGuest(t *testing.T) {
 	must(t, h.Undefine(ctx, spec.Name))
 	must(t, h.Undefine(ctx, spec.Name))
 	leavesNothing(t, spec)
+}
+
+// prepareGuest makes all that a guest needs before it is defined.
+func prepareGuest(ctx context.Context, t *testing.T, h *vm.Host, source string) (vm.Spec, netip.Addr) {
+	t.Helper()
+	pool := labPool(t, h)
+	spec := labSpec("ovsa_lab_test")
+	address := netip.MustParseAddr("192.168.122.77")
+	must(t, h.EnsureNetwork(ctx, vm.NetworkSpec{Name: "default", Bridge: "virbr0", CIDR: netip.MustParsePrefix("192.168.122.0/24")}))
+	must(t, h.Reserve(ctx, "default", vm.Reservation{MAC: spec.NICs[0].MAC, Address: address, Name: "ovsa-lab-test"}))
+	began := time.Now()
+	base, err := h.EnsureBase(ctx, pool, labImage(t, source), nil)
+	must(t, err)
+	t.Logf("base uploaded in %s", time.Since(began))
+	must(t, h.CreateOverlay(ctx, pool, "disk.qcow2", base, 8<<30))
+	d := seed.Data{Hostname: "ovsa-lab-test", InstanceID: spec.UUID, User: "ovsa", AuthorizedKeys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVzIG5pY2h0cw== test"}}
+	spec.Credentials = seed.Credentials(d)
+	disk, err := seed.NoCloud(d)
+	must(t, err)
+	must(t, h.WriteVolume(ctx, pool, "seed.img", disk))
+	spec.Disks = []vm.Disk{
+		{Pool: pool, Volume: "disk.qcow2", Format: "qcow2", Serial: "root"},
+		{Pool: pool, Volume: "seed.img", Format: "raw", ReadOnly: true},
+	}
+	// An empty directory is a blank TPM to libvirt: enough to see that it is used
+	// and removed. What a real one holds is the vtpm package's matter.
+	must(t, os.MkdirAll(filepath.Join("/var/lib/libvirt/swtpm", spec.UUID, "tpm2"), 0o711))
+	return spec, address
 }
 
 func whileRunning(ctx context.Context, t *testing.T, h *vm.Host, spec vm.Spec, keys []string) {
