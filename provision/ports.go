@@ -74,6 +74,9 @@ type TPMHost interface {
 	// host's CA. It leaves complete state alone, so it is idempotent and never
 	// changes an identity.
 	Manufacture(ctx context.Context, id vtpm.Identity) error
+	// Bind writes a new record into the NVRAM of the vTPM of a guest that is off.
+	// The start hook does the same, so that every later start renews it.
+	Bind(ctx context.Context, id vtpm.Identity) error
 	// Status describes the vTPM and its binding. Missing state is not an error.
 	Status(ctx context.Context, uuid string) (vtpm.Status, error)
 	// Remove deletes all vTPM state of the VM.
