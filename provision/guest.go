@@ -74,8 +74,8 @@ func (s *roleRun) install(ctx context.Context) error {
 			continue
 		}
 		s.emit(Event{Kind: Progress, Step: "role." + s.plan.Role + "/components", Stage: "install " + c.Name})
-		ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within %s", c.Timeout))
-		err := s.installOne(ctx, pkg, c.Port)
+		limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within %s", c.Timeout))
+		err := s.installOne(limited, pkg, c.Port)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("component %q: %w", c.Name, err)

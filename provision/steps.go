@@ -222,6 +222,10 @@ func (s *roleRun) reserve(ctx context.Context) error {
 }
 
 func (s *roleRun) define(ctx context.Context) error {
+	if s.running() {
+		s.metadata = s.plan.state.Metadata
+		return nil
+	}
 	accel, err := s.accel()
 	if err != nil {
 		return err

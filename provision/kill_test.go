@@ -1,0 +1,117 @@
+package provision_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/ovsactl/ovsactl/roles"
+)
+
+// TestDieAnywhere kills a run before and after the effect of every single call
+// it makes, and lets the next run converge.
+func TestDieAnywhere(t *testing.T) {
+	edits := []struct {
+		name string
+		edit func(*roles.Manifest)
+	}{
+		{"create", nil}, // from an empty host
+		{"restart", func(m *roles.Manifest) { m.Roles[0].CPUs, m.Roles[1].CPUs = 3, 3 }},
+		{"replace", func(m *roles.Manifest) { m.Roles[0].Image = "noble"; m.Roles[1].SSHUser = "admin" }},
+	}
+	for _, tt := range edits {
+		t.Run(tt.name, func(t *testing.T) {
+			deaths := 0
+			for at := 1; at < 1000; at++ {
+				if !dieAndConverge(t, at, tt.edit) {
+					break
+				}
+				deaths++
+			}
+			t.Logf("died at each of %d calls", deaths)
+			if deaths < 30 {
+				t.Errorf("only %d calls to die at", deaths)
+			}
+		})
+	}
+}
+
+// dieAndConverge reports whether the run died, or was over before its time.
+func dieAndConverge(t *testing.T, at int, edit func(*roles.Manifest)) bool {
+	w := newWorld(t)
+	m := manifest(t, w, nil)
+	if edit != nil {
+		if _, _, err := apply(w.life(t.Context(), 0), w.engine(), m); err != nil {
+			t.Fatal(err)
+		}
+		m = manifest(t, w, edit)
+	}
+	_, _, err := apply(w.life(t.Context(), at), w.engine(), m)
+	died := err != nil
+	ctx := w.life(t.Context(), 0)
+	where := fmt.Sprintf("after death at call %d", at)
+	if _, report, err := apply(ctx, w.engine(), m); err != nil {
+		t.Fatalf("%s: apply: %v: %+v", where, err, report)
+	}
+	converged(t, ctx, w, m, where)
+	return died
+}
+
+func converged(t *testing.T, ctx context.Context, w *world, m *roles.Manifest, where string) {
+	t.Helper()
+	p, _, err := apply(ctx, w.engine(), m)
+	if err != nil || p.Changed() {
+		t.Fatalf("%s: not converged: %+v, %v", where, p.Roles, err)
+	}
+	if err := destroy(ctx, w.engine(), m); err != nil {
+		t.Fatalf("%s: destroy: %v", where, err)
+	}
+	if left := w.left(t); len(left) > 0 {
+		t.Fatalf("%s: destroy left %q", where, left)
+	}
+}
+
+// TestDestroyFromAnywhere kills a run at every call and destroys at once.
+func TestDestroyFromAnywhere(t *testing.T) {
+	for at := 1; at < 1000; at++ {
+		w := newWorld(t)
+		m := manifest(t, w, nil)
+		_, _, died := apply(w.life(t.Context(), at), w.engine(), m)
+		ctx := w.life(t.Context(), 0)
+		if err := destroy(ctx, w.engine(), m); err != nil {
+			t.Fatalf("after death at call %d: %v", at, err)
+		}
+		if left := w.left(t); len(left) > 0 {
+			t.Fatalf("after death at call %d: destroy left %q", at, left)
+		}
+		if died == nil {
+			return
+		}
+	}
+}
+
+// TestRoleThatNobodyWantsAnyMore: a run dies, and the role that it was making is
+// taken out of the manifest.
+func TestRoleThatNobodyWantsAnyMore(t *testing.T) {
+	for at := 1; at < 25; at++ {
+		w := newWorld(t)
+		both := manifest(t, w, nil)
+		if _, _, err := apply(w.life(t.Context(), at), w.engine(), both); err == nil {
+			t.Fatal("it did not die")
+		}
+		ctx := w.life(t.Context(), 0)
+		one := manifest(t, w, func(m *roles.Manifest) { m.Roles = m.Roles[:1] })
+		if _, _, err := apply(ctx, w.engine(), one); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := w.host.Inspect(ctx, "ovsa_runtime"); err != nil {
+			t.Fatal(err)
+		} else if s.Exists {
+			continue // an orphan, which plans name
+		}
+		if left := w.left(t); slices.Contains(left, "volume ovsa/ovsa_runtime_vm_disk.qcow2") {
+			t.Errorf("after death at call %d: left %q", at, left)
+		}
+	}
+}
