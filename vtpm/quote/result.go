@@ -25,13 +25,17 @@ type Step struct {
 }
 
 // Result is a verification: every step is listed, also those that could not run.
+// Its other fields are filled as far as things could be parsed, and are to be
+// believed only when OK.
 type Result struct {
-	Steps  []Step            `json:"steps"`
-	Claims Claims            `json:"claims"` // zero unless parsed; to be believed only when OK
-	Clock  *Clock            `json:"clock,omitempty"`
-	Record *Record           `json:"-"` // nil unless parsed
-	Digest [32]byte          `json:"-"` // of the record's bytes
-	AKCert *x509.Certificate `json:"-"` // the host AK's, when it chains to the policy's issuers
+	Steps      []Step            `json:"steps"`
+	Claims     Claims            `json:"claims"`
+	Clock      *Clock            `json:"clock,omitempty"`       // of the host's TPM, at the record
+	GuestClock *Clock            `json:"guest_clock,omitempty"` // of the vTPM, at the evidence
+	Record     *Record           `json:"-"`
+	Digest     [32]byte          `json:"-"` // of the record's bytes
+	Evidence   *Evidence         `json:"-"`
+	AKCert     *x509.Certificate `json:"-"` // the host AK's, when it chains to the policy's issuers
 }
 
 // OK says that no step failed, and that none was cut short by a failure.
