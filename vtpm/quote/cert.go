@@ -109,3 +109,16 @@ func parseChain(ders [][]byte) ([]*x509.Certificate, error) {
 	}
 	return certs, nil
 }
+
+// TrimCert returns the one DER value that data begins with: TPMs may keep
+// certificates with padding after them.
+func TrimCert(data []byte) ([]byte, error) {
+	var value asn1.RawValue
+	if _, err := asn1.Unmarshal(data, &value); err != nil {
+		return nil, fmt.Errorf("parse certificate: %w", err)
+	}
+	if value.Tag != asn1.TagSequence || value.Class != asn1.ClassUniversal {
+		return nil, errors.New("parse certificate: it is not one")
+	}
+	return value.FullBytes, nil
+}
