@@ -47,7 +47,7 @@ type Record struct {
 	AK        []byte   `json:"ak"`                 // TPMT_PUBLIC of the host's AK
 	AKCert    []byte   `json:"ak_cert,omitempty"`  // DER; absent when the AK is not enrolled
 	EKChain   [][]byte `json:"ek_chain,omitempty"` // DER, leaf first; of the host's EK
-	Simulated bool     `json:"simulated"`          // the host TPM is a stand-in
+	Simulated bool     `json:"simulated"`          // the host says that its TPM is a stand-in; not signed
 }
 
 // Marshal returns the one encoding of r that ParseRecord accepts.
