@@ -1,0 +1,127 @@
+// Package guest makes a guest's evidence: a quote of its vTPM for a verifier's
+// nonce. It is all that a guest program needs of a TPM, and runs in the guest.
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/nv"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
+)
+
+// DefaultTPM is the guest's TPM behind the kernel's resource manager.
+const DefaultTPM = "/dev/tpmrm0"
+
+// eventLog is where Linux gives the firmware's event log; root may read it.
+const eventLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
+
+// NV indices of EK certificates, of the TCG EK Credential Profile.
+const (
+	nvRSACert = 0x01c00002
+	nvECCCert = 0x01c00016
+)
+
+// Quote opens the TPM at path, see Open, and makes evidence for nonce, which
+// must be from quote.MinNonce to quote.MaxNonce bytes. The event log goes with
+// it when path is a device and the log may be read.
+func Quote(ctx context.Context, path string, nonce []byte) (quote.Evidence, error) {
+	t, err := Open(ctx, path)
+	if errors.Is(err, os.ErrNotExist) {
+		return quote.Evidence{}, hint.Wrap(err, "this machine has no TPM there: give the role a vTPM in its manifest")
+	}
+	if err != nil {
+		return quote.Evidence{}, err
+	}
+	defer t.Close()
+	var log []byte
+	if path == DefaultTPM {
+		if log, err = readLog(eventLog); err != nil {
+			return quote.Evidence{}, err
+		}
+	}
+	return Make(t, nonce, log)
+}
+
+// Make makes evidence with a TPM that is open. It leaves nothing in the TPM.
+func Make(t transport.TPM, nonce, log []byte) (quote.Evidence, error) {
+	if len(nonce) < quote.MinNonce || len(nonce) > quote.MaxNonce {
+		return quote.Evidence{}, fmt.Errorf("quote for a nonce of %d bytes: want %d to %d", len(nonce), quote.MinNonce, quote.MaxNonce)
+	}
+	record, err := nv.ReadRecord(t)
+	if errors.Is(err, nv.ErrNoRecord) {
+		return quote.Evidence{}, hint.Wrap(err, "on the host, bind the vTPM with `ovsactl vtpm bind` and start the guest again")
+	}
+	if err != nil {
+		return quote.Evidence{}, fmt.Errorf("read the host's record: %w", err)
+	}
+	certs, err := readCerts(t)
+	if err != nil {
+		return quote.Evidence{}, err
+	}
+	ak, err := createAK(t)
+	if err != nil {
+		return quote.Evidence{}, err
+	}
+	defer ak.flush(t)
+	extra := quote.GuestExtraData(nonce, quote.Digest(record))
+	signed, err := ak.quote(t, quote.DefaultGuestPCRs(), extra[:])
+	if err != nil {
+		return quote.Evidence{}, err
+	}
+	return quote.Evidence{
+		Version: 1, Nonce: nonce, Attest: signed.attest, Signature: signed.signature, PCRs: signed.pcrs,
+		AK: ak.public, EKs: certs, EventLog: log, Record: record,
+	}, nil
+}
+
+// readCerts reads the EK certificates that the vTPM was made with.
+func readCerts(t transport.TPM) ([][]byte, error) {
+	var certs [][]byte
+	for _, index := range []uint32{nvRSACert, nvECCCert} {
+		data, err := nv.ReadIndex(t, index)
+		if errors.Is(err, nv.ErrNoIndex) || errors.Is(err, tpm2.TPMRCNVUninitialized) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		der, err := quote.TrimCert(data)
+		if err != nil {
+			return nil, fmt.Errorf("read EK certificate at NV index %#x: %w", index, err)
+		}
+		certs = append(certs, der)
+	}
+	if len(certs) == 0 {
+		return nil, hint.Wrap(errors.New("the TPM has no EK certificate"), "on the host, make the vTPM with ovsactl")
+	}
+	return certs, nil
+}
+
+// readLog reads the firmware's event log; one that is absent or kept from us is
+// no log.
+func readLog(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the event log: %w", err)
+	}
+	defer f.Close()
+	log, err := io.ReadAll(io.LimitReader(f, quote.MaxLog+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the event log: %w", err)
+	}
+	if len(log) > quote.MaxLog {
+		return nil, fmt.Errorf("read the event log: over %d bytes", quote.MaxLog)
+	}
+	return log, nil
+}

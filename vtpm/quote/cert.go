@@ -1,0 +1,124 @@
+package quote
+
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const maxCert = 8 << 10
+
+// Key purposes of the TCG, and a name in an extension.
+var (
+	oidEK  = asn1.ObjectIdentifier{2, 23, 133, 8, 1}
+	oidAK  = asn1.ObjectIdentifier{2, 23, 133, 8, 3}
+	oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
+)
+
+// HostURI is the URI name by which a host AK's certificate says which host the
+// key is in; hostID is that of the claims. The certificate's extended key usage
+// is 2.23.133.8.3.
+func HostURI(hostID string) string { return "urn:ovsa:host:" + hostID }
+
+// parseCert parses one DER certificate and nothing after it. The critical
+// subject alternative name of EK certificates, a directory name that Go does not
+// handle, is accepted when it is well formed.
+func parseCert(der []byte) (*x509.Certificate, error) {
+	if len(der) > maxCert {
+		return nil, fmt.Errorf("a certificate of %d bytes, over the limit of %d", len(der), maxCert)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(cert.UnhandledCriticalExtensions, oidSAN.Equal) {
+		return cert, nil
+	}
+	for _, ext := range cert.Extensions {
+		if ext.Id.Equal(oidSAN) {
+			if err := checkSAN(ext.Value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	cert.UnhandledCriticalExtensions = slices.DeleteFunc(cert.UnhandledCriticalExtensions, oidSAN.Equal)
+	return cert, nil
+}
+
+// checkSAN accepts a sequence of general names with a directory name in it.
+func checkSAN(value []byte) error {
+	var names []asn1.RawValue
+	rest, err := asn1.Unmarshal(value, &names)
+	if err != nil || len(rest) > 0 {
+		return errors.New("the subject alternative name is malformed")
+	}
+	for _, n := range names {
+		if n.Class == asn1.ClassContextSpecific && n.Tag == 4 {
+			return nil
+		}
+	}
+	return errors.New("the subject alternative name has no directory name")
+}
+
+// verifyChain verifies leaf at now for purpose, through extra to roots. It uses
+// no other roots, and looks nothing up.
+func verifyChain(leaf *x509.Certificate, extra []*x509.Certificate, roots []*x509.Certificate, purpose asn1.ObjectIdentifier, now time.Time) error {
+	if now.IsZero() {
+		return errors.New("the policy gives no time to judge certificates at")
+	}
+	if len(roots) == 0 {
+		return errors.New("the policy trusts no root")
+	}
+	if !slices.ContainsFunc(leaf.UnknownExtKeyUsage, purpose.Equal) {
+		return fmt.Errorf("the certificate is not for purpose %s", purpose)
+	}
+	if leaf.IsCA {
+		return errors.New("the certificate is an authority's")
+	}
+	opts := x509.VerifyOptions{
+		Roots: pool(roots), Intermediates: pool(extra), CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	_, err := leaf.Verify(opts)
+	return err
+}
+
+func pool(certs []*x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range certs {
+		p.AddCert(c)
+	}
+	return p
+}
+
+// parseChain parses an EK chain, leaf first.
+func parseChain(ders [][]byte) ([]*x509.Certificate, error) {
+	if len(ders) > 8 {
+		return nil, fmt.Errorf("a chain of %d certificates", len(ders))
+	}
+	var certs []*x509.Certificate
+	for i, der := range ders {
+		c, err := parseCert(der)
+		if err != nil {
+			return nil, fmt.Errorf("parse certificate %d of the chain: %w", i, err)
+		}
+		certs = append(certs, c)
+	}
+	return certs, nil
+}
+
+// TrimCert returns the one DER value that data begins with: TPMs may keep
+// certificates with padding after them.
+func TrimCert(data []byte) ([]byte, error) {
+	var value asn1.RawValue
+	if _, err := asn1.Unmarshal(data, &value); err != nil {
+		return nil, fmt.Errorf("parse certificate: %w", err)
+	}
+	if value.Tag != asn1.TagSequence || value.Class != asn1.ClassUniversal {
+		return nil, errors.New("parse certificate: it is not one")
+	}
+	return value.FullBytes, nil
+}

@@ -1,0 +1,193 @@
+package quote
+
+import (
+	"bytes"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"testing"
+)
+
+var testNonce = bytes.Repeat([]byte{7}, 32)
+
+// vm is a guest with a made vTPM, on a made host.
+type vm struct {
+	host     *host
+	ak       akSpec
+	spec     wireSpec
+	evidence Evidence // what signing does not fill
+}
+
+func newVM(t testing.TB) *vm {
+	h := newHost(t)
+	v := &vm{host: h, ak: eccAK(newECC(elliptic.P256())), spec: newSpec(DefaultGuestPCRs())}
+	v.evidence = Evidence{Version: 1, Nonce: testNonce, Record: must(h.sign().Marshal())}
+	for _, ek := range h.vtpmEKs {
+		v.evidence.EKs = append(v.evidence.EKs, ek.Cert)
+	}
+	var pcrs map[int][]byte
+	v.evidence.EventLog, pcrs = testLog()
+	for i, p := range v.spec.pcrs {
+		v.spec.pcrs[i].Digest = pcrs[p.Index]
+		if pcrs[p.Index] == nil {
+			v.spec.pcrs[i].Digest = make([]byte, 32)
+		}
+	}
+	return v
+}
+
+func (v *vm) sign() Evidence {
+	e := v.evidence
+	if v.spec.extra == nil {
+		sum := GuestExtraData(e.Nonce, Digest(e.Record))
+		v.spec.extra = sum[:]
+	}
+	e.Attest, e.PCRs, e.AK = v.spec.bytes(), v.spec.pcrs, v.ak.public()
+	e.Signature = v.ak.sign(e.Attest)
+	return e
+}
+
+// logHeader begins a log with the banks SHA-1 and SHA-256.
+func logHeader() []byte {
+	spec := append([]byte("Spec ID Event03\x00"), 0, 0, 0, 0, 0, 2, 0, 2, 2, 0, 0, 0, algSHA1, 0, 20, 0, algSHA256, 0, 32, 0, 0)
+	b := append([]byte{0, 0, 0, 0, eventNoAction, 0, 0, 0}, make([]byte, 20)...)
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(spec))), spec...)
+}
+
+func logEvent(b []byte, pcr, kind uint32, data []byte) []byte {
+	sum := sha256.Sum256(data)
+	b = binary.LittleEndian.AppendUint32(b, pcr)
+	b = binary.LittleEndian.AppendUint32(b, kind)
+	b = append(b, 2, 0, 0, 0, algSHA1, 0)
+	b = append(append(b, make([]byte, 20)...), algSHA256, 0)
+	b = append(b, sum[:]...)
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(data))), data...)
+}
+
+// testLog is a log that extends registers 0 to 7 and 9, and their values.
+func testLog() ([]byte, map[int][]byte) {
+	b := logEvent(logHeader(), 0, eventNoAction, []byte("StartupLocality\x00\x03"))
+	for _, pcr := range []uint32{0, 1, 2, 3, 4, 5, 6, 7, 9, 0} {
+		b = logEvent(b, pcr, 8, []byte{byte(pcr), 'x'})
+	}
+	return b, must(Replay(must(ParseLog(b))))
+}
+
+func (v *vm) policy() EvidencePolicy {
+	return EvidencePolicy{Record: v.host.policy(), RequireLog: true}
+}
+
+func TestEvidenceThatVerifies(t *testing.T) {
+	v := newVM(t)
+	p := v.policy()
+	p.Expected = slices.Clone(v.spec.pcrs[:8])
+	p.Previous = &Clock{4000, 3, 1}
+	r := VerifyEvidence(must(v.sign().Marshal()), testNonce, p)
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Steps {
+		want := Passed
+		switch s.Name {
+		case prefixOfRecord + StepEKs, prefixOfRecord + StepEKCerts:
+			want = Skipped // the guest's own steps do it
+		case StepActivation:
+			want = Warning
+		}
+		if s.Status != want {
+			t.Errorf("%s: %s (%s), want %s", s.Name, s.Status, s.Detail, want)
+		}
+	}
+	if r.GuestClock == nil || r.Evidence == nil || r.Claims.VMUUID != testVM {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestRegistersOfTheOperatingSystemMayGoOn(t *testing.T) {
+	v := newVM(t)
+	v.spec.pcrs[9].Digest = bytes.Repeat([]byte{1}, 32) // register 11
+	r := VerifyEvidence(must(v.sign().Marshal()), testNonce, v.policy())
+	if got := r.Step(StepGuestLog); got.Status != Warning || !r.OK() {
+		t.Errorf("%+v, %v", got, r.Err())
+	}
+}
+
+func TestEvidenceThatFails(t *testing.T) {
+	other := newHost(t)
+	tests := []struct {
+		name     string
+		step     string
+		vm       func(*vm)
+		evidence func(*Evidence)
+		policy   func(*EvidencePolicy)
+	}{
+		{name: "another nonce", step: StepNonce, evidence: func(e *Evidence) { e.Nonce = bytes.Repeat([]byte{8}, 32) }},
+		{name: "replay under a new nonce", step: StepGuestExtra, vm: func(v *vm) {
+			sum := GuestExtraData(bytes.Repeat([]byte{8}, 32), Digest(v.evidence.Record))
+			v.spec.extra = sum[:]
+		}},
+		{name: "record of another time", step: StepGuestExtra, vm: func(v *vm) {
+			sum := GuestExtraData(testNonce, Digest(v.evidence.Record))
+			v.spec.extra = sum[:]
+			v.host.claims.Time, v.host.spec.extra = "2026-11-23T11:58:00Z", nil
+			v.evidence.Record = must(v.host.sign().Marshal())
+		}},
+		{name: "record that does not parse", step: prefixOfRecord + StepRecord, evidence: func(e *Evidence) { e.Record = append(e.Record, ' ') }},
+		{name: "record of another virtual machine", step: prefixOfRecord + StepVM, policy: func(p *EvidencePolicy) { p.Record.VM = "other" }},
+		{name: "certificates of another vTPM", step: StepGuestEKs, evidence: func(e *Evidence) { e.EKs[0] = other.vtpmEKs[0].Cert }},
+		{name: "certificate missing", step: StepGuestEKs, evidence: func(e *Evidence) { e.EKs = e.EKs[:1] }},
+		{name: "certificate twice", step: StepGuestEKs, evidence: func(e *Evidence) { e.EKs[1] = e.EKs[0] }},
+		{name: "vTPM authority that is not the host's", step: StepGuestEKCerts, policy: func(p *EvidencePolicy) { p.Record.VTPMRoots = p.Record.AKIssuers }},
+		{name: "forged magic", step: StepGuestMagic, vm: func(v *vm) { v.spec.magic++ }},
+		{name: "bytes after the attestation", step: StepGuestAttest, vm: func(v *vm) { v.spec.after = []byte{1} }},
+		{name: "AK not restricted", step: StepGuestAK, vm: func(v *vm) { v.ak.attributes &^= attrRestricted }},
+		{name: "changed signature", step: StepGuestSign, evidence: func(e *Evidence) { e.Signature[10] ^= 1 }},
+		{name: "signed by another key", step: StepGuestSign, evidence: func(e *Evidence) { e.AK = eccAK(newECC(elliptic.P256())).public() }},
+		{name: "fewer registers", step: StepGuestSelect, vm: func(v *vm) { v.spec.selections[0].mask[1] = 0 }},
+		{name: "changed register value", step: StepGuestDigest, evidence: func(e *Evidence) { e.PCRs[2].Digest = bytes.Repeat([]byte{1}, 32) }},
+		{name: "register 4 never extended", step: StepGuestMeasured, vm: func(v *vm) { v.spec.pcrs[4].Digest = make([]byte, 32) }},
+		{name: "unexpected value", step: StepGuestExpected, policy: func(p *EvidencePolicy) { p.Expected = []PCR{{7, make([]byte, 32)}} }},
+		{name: "expected register not quoted", step: StepGuestExpected, policy: func(p *EvidencePolicy) { p.Expected = []PCR{{14, make([]byte, 32)}} }},
+		{name: "log missing", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = nil }},
+		{name: "log cut short", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = v.evidence.EventLog[:200] }},
+		{name: "log with an event too many", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = logEvent(v.evidence.EventLog, 7, 8, nil) }},
+		{name: "log with bytes after it", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = append(v.evidence.EventLog, 0) }},
+		{name: "clock not safe", step: StepGuestClock, vm: func(v *vm) { v.spec.safe = 0 }},
+		{name: "state rolled back", step: StepGuestClock, policy: func(p *EvidencePolicy) { p.Previous = &Clock{1, 4, 0} }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newVM(t)
+			p := v.policy()
+			if tt.vm != nil {
+				tt.vm(v)
+			}
+			e := v.sign()
+			if tt.evidence != nil {
+				tt.evidence(&e)
+			}
+			if tt.policy != nil {
+				tt.policy(&p)
+			}
+			wantFailure(t, VerifyEvidence(must(e.Marshal()), testNonce, p), tt.step)
+		})
+	}
+}
+
+func TestEvidenceListsEveryStep(t *testing.T) {
+	v := newVM(t)
+	good := VerifyEvidence(must(v.sign().Marshal()), testNonce, v.policy())
+	bad := VerifyEvidence([]byte("{}"), testNonce, v.policy())
+	for i, s := range good.Steps {
+		if bad.Steps[i].Name != s.Name {
+			t.Fatalf("step %d is %q, want %q", i, bad.Steps[i].Name, s.Name)
+		}
+		if i > 0 && bad.Steps[i].Status != Skipped {
+			t.Errorf("%s: %s, want skipped", s.Name, bad.Steps[i].Status)
+		}
+	}
+	if len(good.Steps) != len(bad.Steps) || bad.OK() {
+		t.Errorf("%d and %d steps, OK %v", len(good.Steps), len(bad.Steps), bad.OK())
+	}
+}
