@@ -86,7 +86,7 @@ func (s *roleRun) install(ctx context.Context) error {
 			return fmt.Errorf("record component %q: %w", c.Name, err)
 		}
 	}
-	return nil
+	return s.record(ctx)
 }
 
 // installed tells whether a component needs nothing.
@@ -147,9 +147,13 @@ func (s *roleRun) sudo(ctx context.Context, argv ...string) error {
 	return err
 }
 
-// record makes the changed intent what the domain remembers, once it is true.
+// record makes the intent what the domain remembers, once it is true.
 func (s *roleRun) record(ctx context.Context) error {
-	s.metadata.Intent, s.metadata.Manifest = s.plan.intent.encode()
+	intent, digest := s.plan.intent.encode()
+	if bytes.Equal(intent, s.metadata.Intent) {
+		return nil
+	}
+	s.metadata.Intent, s.metadata.Manifest = intent, digest
 	return s.Hypervisor.SetMetadata(ctx, s.domain(), s.metadata)
 }
 

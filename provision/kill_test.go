@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/lock"
+	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
 )
 
@@ -113,5 +116,56 @@ func TestRoleThatNobodyWantsAnyMore(t *testing.T) {
 		if left := w.left(t); slices.Contains(left, "volume ovsa/ovsa_runtime_vm_disk.qcow2") {
 			t.Errorf("after death at call %d: left %q", at, left)
 		}
+	}
+}
+
+// TestChangedPortIsNotForgotten: a port changes together with what needs a
+// restart, and the run dies anywhere.
+func TestChangedPortIsNotForgotten(t *testing.T) {
+	for at := 1; ; at++ {
+		w := newWorld(t)
+		if _, _, err := apply(w.life(t.Context(), 0), w.engine(), manifest(t, w, nil)); err != nil {
+			t.Fatal(err)
+		}
+		m := manifest(t, w, func(m *roles.Manifest) { m.Roles[0].CPUs, m.Roles[0].Components[0].Port = 3, 5000 })
+		_, _, died := apply(w.life(t.Context(), at), w.engine(), m)
+		ctx := w.life(t.Context(), 0)
+		if _, _, err := apply(ctx, w.engine(), m); err != nil {
+			t.Fatalf("after death at call %d: %v", at, err)
+		}
+		if !slices.ContainsFunc(w.guests["192.168.122.20"], func(line string) bool { return strings.Contains(line, "OVSA_PORT=5000") }) {
+			t.Errorf("after death at call %d: the installer was never told the port", at)
+		}
+		if p, err := w.engine().Plan(ctx, m, provision.PlanOptions{}); err != nil || p.Changed() {
+			t.Errorf("after death at call %d: not converged: %v", at, err)
+		}
+		if died == nil {
+			return
+		}
+	}
+}
+
+// TestSecondRunWaits: two runs at once, one after the other.
+func TestSecondRunWaits(t *testing.T) {
+	w := newWorld(t)
+	ctx := w.life(t.Context(), 0)
+	release, err := w.engine().Lock(ctx, "pid 1 (first)", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		release, err := w.engine().Lock(ctx, "pid 2 (second)", func(b *lock.Busy) { waits <- b.Holder })
+		if err == nil {
+			release()
+		}
+		ended <- err
+	}()
+	if got := <-waits; got != "pid 1 (first)" {
+		t.Errorf("it waits for %q", got)
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

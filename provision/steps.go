@@ -72,7 +72,6 @@ func (s *roleRun) nodes() []dag.Node {
 		return []dag.Node{
 			step("reachable", s.reach),
 			step("components", s.install, at("reachable")),
-			step("recorded", s.record, at("components")),
 		}
 	case Remake:
 		nodes, first = append(nodes, step("removed", s.remove)), []string{at("removed")}
@@ -243,7 +242,13 @@ func (s *roleRun) newMetadata(img image.Image) vm.Metadata {
 		Role: s.plan.Role, Owner: s.Owner, Image: img.Digest, DataDir: s.run.plan.manifest.Host.DataDir,
 		User: s.plan.role.SSHUser, CreatedAt: s.now().UTC().Truncate(time.Second),
 	}
-	m.Intent, m.Manifest = s.plan.intent.encode()
+	in := s.plan.intent
+	if before, err := decodeIntent(old.Intent); err == nil && s.plan.Action != Remake {
+		// What a component's port was changed to is only true once its installer
+		// has run: install records it then.
+		in.Components = before.Components
+	}
+	m.Intent, m.Manifest = in.encode()
 	for _, n := range s.plan.role.Networks {
 		if n.Address.IsValid() {
 			m.Address = n.Address
