@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/dag"
+	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/vm"
 	"github.com/ovsactl/ovsactl/vm/image"
@@ -219,7 +220,7 @@ func (r *run) report(nodes []dag.Node, results map[string]error) *Report {
 		prefix := "role." + s.plan.Role + "/"
 		fail := func(phase string, err error) {
 			if rr.Failed == "" && err != nil && !errors.Is(err, dag.ErrSkipped) {
-				rr.Failed, rr.Error = phase, err.Error()
+				rr.Failed, rr.Error, rr.Hint = phase, err.Error(), hint.Of(err)
 			}
 		}
 		var skipped error

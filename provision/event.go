@@ -40,6 +40,7 @@ type RoleReport struct {
 	Phases []Phase `json:"phases"`
 	Failed string  `json:"failed,omitempty"` // the phase that failed
 	Error  string  `json:"error,omitempty"`
+	Hint   string  `json:"hint,omitempty"` // what the user can do about it
 }
 
 // Report tells how a run went, in the order of the plan.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -57,9 +58,11 @@ func (p *plain) Observe(e Event) {
 			return
 		}
 		r.last = e
-		if e.Stage != r.stage {
-			r.stage, r.told = e.Stage, now
-			fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(e.Stage))
+		// What a stage does just now, after a colon, is for people who watch.
+		stage, _, _ := strings.Cut(e.Stage, ":")
+		if stage != r.stage {
+			r.stage, r.told = stage, now
+			fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(stage))
 		}
 	case Done:
 		delete(p.steps, e.Step)
@@ -67,8 +70,7 @@ func (p *plain) Observe(e Event) {
 	case Failed:
 		delete(p.steps, e.Step)
 		fmt.Fprintf(p.w, "%s: failed after %s: %s\n", e.Step, Duration(e.Elapsed), Line(e.Text))
-	case Skipped:
-		fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(e.Text))
+	case Skipped: // the failure before it has been told
 	case Note:
 		fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(e.Text))
 	}

@@ -39,7 +39,7 @@ func TestPlain(t *testing.T) {
 	v.stop() // the test ticks
 	v.Observe(Event{Kind: Started, Step: "image.debian"})
 	v.Observe(Event{Kind: Progress, Step: "image.debian", Stage: "fetch", Done: 1, Total: 4 << 20})
-	v.Observe(Event{Kind: Progress, Step: "image.debian", Stage: "fetch", Done: 1 << 20, Total: 4 << 20})
+	v.Observe(Event{Kind: Progress, Step: "image.debian", Stage: "fetch: a detail", Done: 1 << 20, Total: 4 << 20})
 	c.t = c.t.Add(9 * time.Second)
 	v.tick()
 	c.t = c.t.Add(time.Second)

@@ -88,6 +88,10 @@ AI models run only inside guests that can prove where they run.
 		newInitCommand(env),
 		newValidateCommand(env),
 		newFmtCommand(env),
+		newPlanCommand(env),
+		newApplyCommand(env),
+		newDestroyCommand(env),
+		newStatusCommand(env),
 	)
 	root.AddCommand(inGroup("guests", newSSHCommand(env), newExecCommand(env), newCpCommand(env),
 		newConsoleCommand(env), newLogsCommand(env), newScreenshotCommand(env))...)

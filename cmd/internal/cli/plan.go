@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovsactl/ovsactl/provision"
+)
+
+// newPlanCommand is `ovsactl plan`.
+func newPlanCommand(env Env) *cobra.Command {
+	var manifest manifestFlags
+	var which selection
+	var asJSON, detailed bool
+	cmd := &cobra.Command{
+		Use:     "plan [FILE...]",
+		GroupID: "manifest",
+		Short:   "Show what apply would do",
+		Long: `Compares the manifest with what the guests were made from, and shows for each
+role what would be created, changed in place, restarted or replaced. It changes
+nothing and waits for no other run.
+
+With --detailed-exitcode the exit code is 2 when there are changes and 0 when
+there are none.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			manifest.files = args
+			m, err := loadManifest(env, &manifest)
+			if err != nil {
+				return err
+			}
+			engine, done, err := openSiteToRead(cmd.Context(), env, m.Host, which.packages)
+			if err != nil {
+				return err
+			}
+			defer done()
+			p, err := engine.Plan(cmd.Context(), m, provision.PlanOptions{Targets: which.roles(), Prune: which.prune})
+			if err != nil {
+				return err
+			}
+			write := writePlan
+			if asJSON {
+				write = writePlanJSON
+			}
+			if err := write(env.Stdout, p); err != nil {
+				return err
+			}
+			if detailed && p.Changed() {
+				return exitStatus(exitChanges)
+			}
+			return nil
+		},
+	}
+	manifest.register(cmd)
+	which.register(cmd)
+	which.registerPrune(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
+	return cmd
+}
+
+// selection says which roles of a manifest a verb is for.
+type selection struct {
+	targets  []string
+	prune    bool
+	packages string
+}
+
+func (s *selection) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&s.targets, "target", nil, "only this `role`, as NAME or role.NAME; may be repeated")
+	cmd.Flags().StringVar(&s.packages, "packages", "", "`directory` of the component tarballs (default $OVSACTL_PACKAGES, or beside the program)")
+}
+
+func (s *selection) registerPrune(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.prune, "prune", false, "destroy guests of this data directory that the manifest does not have")
+}
+
+// roles are the names of the targeted roles, each once.
+func (s *selection) roles() []string {
+	var names []string
+	for _, t := range s.targets {
+		if name := strings.TrimPrefix(t, "role."); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
