@@ -153,7 +153,7 @@ func TestEvidenceThatFails(t *testing.T) {
 		{name: "log cut short", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = v.evidence.EventLog[:200] }},
 		{name: "log with an event too many", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = logEvent(v.evidence.EventLog, 7, 8, nil) }},
 		{name: "log with bytes after it", step: StepGuestLog, vm: func(v *vm) { v.evidence.EventLog = append(v.evidence.EventLog, 0) }},
-		{name: "clock not safe", step: StepGuestClock, vm: func(v *vm) { v.spec.safe = 0 }},
+		{name: "clock value that is no boolean", step: StepGuestClock, vm: func(v *vm) { v.spec.safe = 2 }},
 		{name: "state rolled back", step: StepGuestClock, policy: func(p *EvidencePolicy) { p.Previous = &Clock{1, 4, 0} }},
 	}
 	for _, tt := range tests {

@@ -83,11 +83,15 @@ func (v *guestVerifier) checkLog() error {
 }
 
 func (v *guestVerifier) checkClock() error {
-	if v.attest.safe != 1 {
-		return errors.New("the vTPM says that its clock may have gone back")
+	if v.attest.safe > 1 {
+		return errors.New("not a TPM's boolean")
 	}
 	if v.policy.Previous != nil && !v.attest.clock.After(*v.policy.Previous) {
 		return fmt.Errorf("%v is before the earlier evidence's %v: restored or copied vTPM state", v.attest.clock, *v.policy.Previous)
+	}
+	if v.attest.safe != 1 {
+		// So it is for a while after a guest was forced off.
+		return warn("the vTPM was not shut down in order and its clock may have gone back")
 	}
 	return nil
 }

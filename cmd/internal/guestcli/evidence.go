@@ -2,9 +2,10 @@ package guestcli
 
 import (
 	"context"
-	"errors"
+
+	"github.com/ovsactl/ovsactl/vtpm/guest"
 )
 
-func guestQuote(context.Context, string, []byte) (any, error) {
-	return nil, errors.New("not in this version yet")
+func guestQuote(ctx context.Context, tpm string, nonce []byte) (any, error) {
+	return guest.Quote(ctx, tpm, nonce)
 }

@@ -1,0 +1,181 @@
+package vtpm
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/nv"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
+)
+
+// ErrMissing says that the VM has no vTPM state.
+var ErrMissing = errors.New("there is no vTPM")
+
+// Bind makes the host's TPM vouch for the VM's vTPM anew: it quotes the host's
+// PCRs over what the vTPM is, and writes that record into the vTPM's NVRAM. The
+// guest has to be off (ErrRunning). A process that dies on the way leaves a
+// vTPM whose record reads as torn, which the next Bind repairs.
+func (h *Host) Bind(ctx context.Context, id Identity) error {
+	if err := checkUUID(id.UUID); err != nil {
+		return err
+	}
+	l, err := h.lockState(ctx, id.UUID)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	if made, err := h.exists(id.UUID); err != nil {
+		return err
+	} else if !made {
+		return hint.Wrap(fmt.Errorf("bind vtpm of %q: %w", id.Name, ErrMissing), "ovsactl apply makes it")
+	}
+	var record []byte
+	err = withSWTPM(ctx, h.stateDir(id.UUID), func(t transport.TPM) error {
+		eks, err := readEKs(t)
+		if err != nil {
+			return err
+		}
+		if record, err = h.makeRecord(ctx, id, eks); err != nil {
+			return err
+		}
+		if err := h.check(ctx, record, id.UUID, eks); err != nil {
+			return fmt.Errorf("the new record does not verify: %w", err)
+		}
+		return writeRecord(t, record)
+	})
+	if err != nil {
+		return fmt.Errorf("bind vtpm of %q: %w", id.Name, err)
+	}
+	if err := os.MkdirAll(h.dir(id.UUID), 0o755); err != nil {
+		return fmt.Errorf("keep record: %w", err)
+	}
+	if err := atomicfile.WriteFile(h.recordPath(id.UUID), record, 0o644); err != nil {
+		return fmt.Errorf("keep record: %w", err)
+	}
+	return nil
+}
+
+// readEKs reads what a vTPM says about its endorsement keys.
+func readEKs(t transport.TPM) ([]quote.EK, error) {
+	var eks []quote.EK
+	for _, ek := range []struct {
+		algorithm string
+		handle    tpm2.TPMHandle
+		index     tpm2.TPMHandle
+	}{{quote.RSA2048, rsaEKHandle, rsaCertIndex}, {quote.ECCP384, eccEKHandle, eccCertIndex}} {
+		data, err := nv.ReadIndex(t, uint32(ek.index))
+		if err != nil {
+			return nil, hint.Wrap(fmt.Errorf("read the vTPM's EK certificate: %w", err), "this vTPM was not made by ovsactl: destroy the role and apply it again")
+		}
+		der, err := quote.TrimCert(data)
+		if err != nil {
+			return nil, fmt.Errorf("read the vTPM's EK certificate: %w", err)
+		}
+		name, _, err := objectName(t, ek.handle)
+		if err != nil {
+			return nil, err
+		}
+		eks = append(eks, quote.EK{Algorithm: ek.algorithm, Cert: der, Name: name})
+	}
+	return eks, nil
+}
+
+// makeRecord has the host's TPM vouch for a VM and the keys of its vTPM.
+func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK) ([]byte, error) {
+	serial := make([]byte, 16)
+	if _, err := rand.Read(serial); err != nil {
+		return nil, err
+	}
+	claims := quote.Claims{
+		Version: 1, VMUUID: id.UUID, VMName: id.Name,
+		Serial: hex.EncodeToString(serial), Time: h.opts.Now().UTC().Truncate(time.Second).Format(time.RFC3339),
+	}
+	for _, ek := range eks {
+		sum := sha256.Sum256(ek.Cert)
+		claims.EKs = append(claims.EKs, quote.EKClaim{Algorithm: ek.Algorithm, CertSHA256: hex.EncodeToString(sum[:]), Name: hex.EncodeToString(ek.Name)})
+	}
+	record := quote.Record{Simulated: h.simulated()}
+	err := h.withHostTPM(ctx, func(t transport.TPM) error {
+		ak, err := ensureAK(t)
+		if err != nil {
+			return err
+		}
+		chain, err := h.ekChain(t)
+		if err != nil {
+			return err
+		}
+		var ekName []byte
+		if len(chain) > 0 {
+			if ekName, err = quote.EKName(chain[0].PublicKey); err != nil {
+				return fmt.Errorf("name the host's EK: %w", err)
+			}
+		}
+		for _, c := range chain {
+			record.EKChain = append(record.EKChain, c.Raw)
+		}
+		claims.HostID = quote.HostID(ekName, ak.name)
+		if record.Claims, err = claims.Marshal(); err != nil {
+			return err
+		}
+		extra := quote.BindExtraData(record.Claims)
+		q, err := quotePCRs(t, ak, quote.DefaultPCRs(), extra[:])
+		if err != nil {
+			return err
+		}
+		record.AK, record.Attest, record.Signature, record.PCRs = ak.public, q.attest, q.signature, q.pcrs
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	// An attestation CA puts it there once it has activated a credential with
+	// the host's EK.
+	if certs, err := readCerts(h.dir("ak.pem")); err == nil {
+		record.AKCert = certs[0].Raw
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the host's AK certificate: %w", err)
+	}
+	return record.Marshal()
+}
+
+// check is the full verification short of what others have to grant: the
+// enrolment of the AK, and trust in the TPM's vendor.
+func (h *Host) check(ctx context.Context, record []byte, uuid string, eks []quote.EK) error {
+	p, err := h.policy(ctx, uuid, eks, true)
+	if err != nil {
+		return err
+	}
+	return structural(quote.Verify(record, p))
+}
+
+// writeRecord replaces the record in a vTPM. The first index has the length of
+// all, so it goes first and comes last: in between there is none, or a torn one.
+func writeRecord(t transport.TPM, record []byte) error {
+	chunks := nv.Chunks(record)
+	if chunks == nil {
+		return fmt.Errorf("the record has %d bytes, over the limit of %d", len(record), nv.Max)
+	}
+	for i := range nv.MaxIndices {
+		if err := removeIndex(t, tpm2.TPMHandle(nv.Base+i)); err != nil {
+			return err
+		}
+	}
+	for i := len(chunks) - 1; i >= 0; i-- {
+		if err := writeIndex(t, tpm2.TPMHandle(nv.Base+i), chunks[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+// Package vtpmtest gives tests a host with a TPM: a real swtpm on a socket, with
+// an EK certificate from a CA of its own, that stands in for the hardware.
+package vtpmtest
+
+import (
+	"context"
+	"encoding/pem"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/vtpm"
+)
+
+// Host is a host in a temporary directory.
+type Host struct {
+	DataDir, StateDir string
+	TPM               string // unix:PATH of the running stand-in
+
+	state string
+	stop  func()
+}
+
+// New starts a stand-in TPM whose vendor the host trusts. It skips the test
+// where there is no swtpm, unless OVSA_REQUIRE names it.
+func New(t testing.TB) *Host {
+	t.Helper()
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		if strings.Contains(os.Getenv("OVSA_REQUIRE"), "swtpm") {
+			t.Fatal(err)
+		}
+		t.Skip("no swtpm")
+	}
+	dir := t.TempDir()
+	h := &Host{DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir, "swtpm"), state: filepath.Join(dir, "host")}
+	for _, d := range []string{h.DataDir, h.StateDir, h.state} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vendor, err := vtpm.Open(vtpm.Options{DataDir: filepath.Join(dir, "vendor"), StateDir: h.state, TPM: "unix:/none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := vtpm.Identity{UUID: "00000000-0000-4000-8000-000000000001", Name: "host TPM"}
+	if err := vendor.Manufacture(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	h.state = filepath.Join(h.state, id.UUID, "tpm2")
+	trust := filepath.Join(h.DataDir, "vtpm", "trust")
+	if err := os.MkdirAll(trust, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.ReadFile(filepath.Join(dir, "vendor", "vtpm", "ca", "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if block, _ := pem.Decode(root); block == nil {
+		t.Fatal("no certificate")
+	}
+	if err := os.WriteFile(filepath.Join(trust, "vendor.pem"), root, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Boot(t)
+	t.Cleanup(func() { h.stop() })
+	return h
+}
+
+// Boot starts the host's TPM, again when it runs: another boot of the host.
+func (h *Host) Boot(t testing.TB) {
+	t.Helper()
+	if h.stop != nil {
+		h.stop()
+	}
+	sockets, err := os.MkdirTemp("", "ovsa") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(sockets, "tpm")
+	ctx, cancel := context.WithCancel(context.Background())
+	p, err := run.Cmd{Path: "swtpm", Args: []string{
+		"socket", "--tpm2", "--tpmstate", "dir=" + h.state,
+		"--server", "type=unixio,path=" + path, "--ctrl", "type=unixio,path=" + path + ".ctrl",
+		"--flags", "not-need-init,startup-clear",
+	}}.Start(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.stop = func() {
+		cancel()
+		p.Wait()
+		os.RemoveAll(sockets)
+	}
+	h.TPM = "unix:" + path
+	for i := 0; ; i++ {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if i > 500 {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := vtpm.MeasureStandIn(t.Context(), h.TPM); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Open opens the host, as each new process does.
+func (h *Host) Open(t testing.TB) *vtpm.Host {
+	t.Helper()
+	host, err := vtpm.Open(vtpm.Options{DataDir: h.DataDir, StateDir: h.StateDir, TPM: h.TPM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
