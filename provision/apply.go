@@ -197,13 +197,13 @@ func (r *run) ensureNetwork(ctx context.Context, name string) error {
 // KVM on where there is one.
 func (r *run) accelerator(ctx context.Context) (vm.Accel, error) {
 	kernel := ""
-	r.mu.Lock()
-	for _, img := range r.images {
-		if img.Kernel != "" {
-			kernel = img.Kernel
+	for _, img := range r.plan.manifest.Images {
+		cached, ok, err := r.Images.Lookup(ctx, imageSource(img))
+		if err == nil && ok && cached.Kernel != "" {
+			kernel = cached.Kernel
+			break
 		}
 	}
-	r.mu.Unlock()
 	accel, reason, err := r.Hypervisor.Accelerator(ctx, r.plan.manifest.Host.Accel, kernel)
 	if err != nil {
 		return "", fmt.Errorf("choose accelerator: %w", err)

@@ -109,6 +109,7 @@ type State struct {
 	Metadata  Metadata
 	MACs      []string // lower-case
 	VNC       *int
+	TPM       TPMModel // "" when it has none
 	Volumes   []Disk
 }
 

@@ -36,6 +36,9 @@ func ParseDomain(definition string) (State, error) {
 			s.VNC = &display
 		}
 	}
+	for _, tpm := range d.Devices.TPMs {
+		s.TPM = TPMModel(tpm.Model)
+	}
 	for _, disk := range d.Devices.Disks {
 		if disk.Source == nil || disk.Source.Volume == nil {
 			continue

@@ -57,6 +57,10 @@ func (h *Host) Manufacture(ctx context.Context, id Identity) error {
 	if err := os.RemoveAll(work); err != nil { // of a run that died
 		return fmt.Errorf("manufacture vtpm: %w", err)
 	}
+	// As libvirt makes it: swtpm, which is not root, passes through it.
+	if err := os.MkdirAll(h.opts.StateDir, 0o711); err != nil {
+		return fmt.Errorf("manufacture vtpm: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(work, "tpm2"), 0o700); err != nil {
 		return fmt.Errorf("manufacture vtpm: %w", err)
 	}

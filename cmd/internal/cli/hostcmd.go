@@ -20,7 +20,7 @@ import (
 // newHostCommand is `ovsactl host`: the machine itself.
 func newHostCommand(env Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Check and prepare this machine"}
-	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env))
+	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostHookCommand(env))
 	return cmd
 }
 
