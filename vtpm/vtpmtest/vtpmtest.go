@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,7 +29,7 @@ type Host struct {
 // where there is no swtpm, unless OVSA_REQUIRE names it.
 func New(t testing.TB) *Host {
 	t.Helper()
-	if _, err := exec.LookPath("swtpm"); err != nil {
+	if err := (run.Cmd{Path: "swtpm", Args: []string{"--version"}}).Run(t.Context()); err != nil {
 		if strings.Contains(os.Getenv("OVSA_REQUIRE"), "swtpm") {
 			t.Fatal(err)
 		}
