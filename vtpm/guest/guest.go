@@ -57,7 +57,7 @@ func Make(t transport.TPM, nonce, log []byte) (quote.Evidence, error) {
 	}
 	record, err := nv.ReadRecord(t)
 	if errors.Is(err, nv.ErrNoRecord) {
-		return quote.Evidence{}, hint.Wrap(err, "on the host, bind the vTPM with `ovsactl vtpm bind` and start the guest again")
+		return quote.Evidence{}, hint.Wrap(err, "shut the guest down and start it again: each start binds its vTPM")
 	}
 	if err != nil {
 		return quote.Evidence{}, fmt.Errorf("read the host's record: %w", err)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -68,9 +67,7 @@ Exits 1 when something required is missing.`,
 
 func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(env.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(struct {
+		return writeIndented(env.Stdout, struct {
 			OK    bool             `json:"ok"`
 			Lines []hostcheck.Line `json:"lines"`
 		}{hostcheck.Passed(lines), lines})

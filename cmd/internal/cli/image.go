@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -115,9 +114,7 @@ func printImagesJSON(env Env, entries []image.Entry) error {
 		}
 		views = append(views, v)
 	}
-	enc := json.NewEncoder(env.Stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(views)
+	return writeIndented(env.Stdout, views)
 }
 
 func printImages(env Env, entries []image.Entry) error {

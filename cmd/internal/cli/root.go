@@ -92,10 +92,12 @@ AI models run only inside guests that can prove where they run.
 		newApplyCommand(env),
 		newDestroyCommand(env),
 		newStatusCommand(env),
+		newManCommand(env),
 	)
 	root.AddCommand(inGroup("guests", newSSHCommand(env), newExecCommand(env), newCpCommand(env),
 		newConsoleCommand(env), newLogsCommand(env), newScreenshotCommand(env))...)
-	root.AddCommand(inGroup("host", newHostCommand(env), newLabCommand(env), newImageCommand(env), newPackageCommand(env))...)
+	root.AddCommand(inGroup("host", newHostCommand(env), newVTPMCommand(env), newLabCommand(env),
+		newImageCommand(env), newPackageCommand(env))...)
 	return root
 }
 

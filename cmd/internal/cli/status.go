@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -42,9 +41,7 @@ unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(env.Stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(append([]provision.RoleStatus{}, list...)) // [] and not null
+				return writeIndented(env.Stdout, append([]provision.RoleStatus{}, list...)) // [] and not null
 			}
 			return writeStatus(env.Stdout, list)
 		},
