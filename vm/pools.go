@@ -21,6 +21,8 @@ func (h *Host) EnsurePool(ctx context.Context, spec PoolSpec) error {
 	if err != nil {
 		return err
 	}
+	h.pools.Lock() // defining is not idempotent in libvirt
+	defer h.pools.Unlock()
 	return do(ctx, h, fmt.Sprintf("make storage pool %q", spec.Name), func(c *libvirt.Connect) error {
 		pool, err := c.LookupStoragePoolByName(spec.Name)
 		created := false
