@@ -20,14 +20,17 @@ func TestStory(t *testing.T) {
 		{"apply again changes nothing", s.noChanges},
 		{"vtpm verify", s.verify},
 		{"guest quote", s.quote},
+		{"tampered records are refused", s.tampered},
 		{"change in place", s.changeInPlace},
-		{"change with a restart renews the binding", s.changeWithRestart},
+		{"change with a restart", s.changeWithRestart},
+		{"a reboot renews the binding", s.reboot},
 		{"replace, killed at random points", s.replaceKilled},
+		{"libvirtd dies on the way", s.libvirtdDies},
 		{"two applies at once", s.twoAtOnce},
 		{"destroy leaves nothing", s.destroy},
 	} {
 		if !t.Run(part.name, part.do) {
-			h.outside(t, "lab", "run", "--name", h.lab, "--", h.program, "status", s.file)
+			t.Logf("status: %v", h.ovsactl(t, "status", s.file))
 			t.Fatalf("stopped after %q", part.name)
 		}
 	}
@@ -38,7 +41,7 @@ type story struct {
 	file string
 }
 
-// write puts another version of the roles in the manifest's place.
+// change puts another version of the roles in the manifest's place.
 func (s *story) change(t *testing.T, r roles) {
 	t.Helper()
 	s.write(t, "roles.hcl", s.manifest(r))
