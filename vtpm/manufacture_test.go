@@ -195,24 +195,3 @@ func TestHostWithoutATPM(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
-
-// BenchmarkManufacture is beside BenchmarkSwtpmSetup, which makes the same.
-func BenchmarkManufacture(b *testing.B) {
-	host := vtpmtest.New(b)
-	h := host.Open(b)
-	for b.Loop() {
-		if err := errors.Join(h.Manufacture(b.Context(), id), h.Remove(b.Context(), id.UUID)); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkSwtpmSetup(b *testing.B) {
-	for b.Loop() {
-		out, err := exec.Command("swtpm_setup", "--tpm2", "--tpm-state", b.TempDir(), "--createek",
-			"--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--pcr-banks", "sha256,sha384", "--overwrite").CombinedOutput()
-		if err != nil {
-			b.Fatalf("%v: %s", err, out)
-		}
-	}
-}
