@@ -64,10 +64,12 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 		done; \
 	done
 
+# One package at a time, or they measure each other.
 .PHONY: bench
-bench: deps package ## measure: planning, manufacture, and phases of real guests
-	go test -run '^$$' -bench . -benchtime 3x ./...
-	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e
+bench: deps package ## measure, and write docs/benchmarks.md
+	OVSA_REQUIRE='$(REQUIRE)' go test -p 1 -run '^$$' -bench . -benchtime 20x -timeout 30m ./... | tee dist/bench.txt
+	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e | tee -a dist/bench.txt
+	go run -ldflags '$(LDFLAGS)' ./test/bench -o docs/benchmarks.md dist/bench.txt
 
 .PHONY: lint
 lint: bin/tools/golangci-lint-$(GOLANGCI) ## check formatting, vet, and run the linters
