@@ -132,8 +132,9 @@ func (s *story) reboot(t *testing.T) {
 	before = s.record(t)
 	s.virsh(t, "start", "ovsa_runtime")
 	s.renewed(t, before)
-	s.must(t, "apply", s.file, "--auto-approve") // waits until it answers
+	s.must(t, "exec", "-f", s.file, "--connect-timeout", "4m", "runtime", "--", "true")
 	s.quote(t)
+	s.converged(t)
 }
 
 // replaceKilled changes what needs a new guest, and kills the run again and
