@@ -41,6 +41,10 @@ func (h *Host) withHostTPM(ctx context.Context, do func(transport.TPM) error) er
 		return err
 	}
 	defer l.Release()
+	return h.openHostTPM(ctx, do)
+}
+
+func (h *Host) openHostTPM(ctx context.Context, do func(transport.TPM) error) error {
 	t, err := guest.Open(ctx, h.opts.TPM)
 	if errors.Is(err, fs.ErrNotExist) {
 		return hint.Wrap(fmt.Errorf("host TPM: %w", err),
@@ -225,6 +229,24 @@ func (h *Host) ekChain(t transport.TPM) ([]*x509.Certificate, error) {
 		return h.completeChain(leaf)
 	}
 	return nil, nil
+}
+
+// EKIssuer is the issuer of the host TPM's endorsement key certificate, "" when
+// the TPM has none. It makes nothing, not even the directory of the locks.
+func (h *Host) EKIssuer(ctx context.Context) (string, error) {
+	open := h.withHostTPM
+	if _, err := os.Stat(h.dir("locks")); errors.Is(err, fs.ErrNotExist) {
+		open = h.openHostTPM // nothing here has ever used the TPM
+	}
+	var name string
+	err := open(ctx, func(t transport.TPM) error {
+		chain, err := h.ekChain(t)
+		if err == nil && len(chain) > 0 {
+			name = issuer(chain[0].Raw)
+		}
+		return err
+	})
+	return name, err
 }
 
 func (h *Host) completeChain(leaf *x509.Certificate) ([]*x509.Certificate, error) {

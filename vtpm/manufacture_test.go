@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,5 +195,20 @@ func TestHostWithoutATPM(t *testing.T) {
 	cancel()
 	if err := h.Bind(ctx, id); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestEKIssuerMakesNothing(t *testing.T) {
+	host := vtpmtest.New(t)
+	name, err := host.Open(t).EKIssuer(t.Context())
+	if err != nil || !strings.Contains(name, "CN=") {
+		t.Errorf("issuer %q, %v", name, err)
+	}
+	if _, err := os.Stat(filepath.Join(host.DataDir, "vtpm", "locks")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("looking left locks: %v", err)
+	}
+	host.TPM = "unix:/nonexistent/tpm"
+	if name, err := host.Open(t).EKIssuer(t.Context()); err == nil {
+		t.Errorf("issuer %q without a TPM", name)
 	}
 }

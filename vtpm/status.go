@@ -74,6 +74,7 @@ func (h *Host) Status(ctx context.Context, uuid string) (Status, error) {
 	if err != nil {
 		return s, err
 	}
+	p.Trust = nil // structural does not ask who made the host's TPM, and it costs most
 	r := quote.Verify(data, p)
 	if err := structural(r); err != nil {
 		s.Binding, s.Reason = Unbound, "its record is not good: "+err.Error()

@@ -135,7 +135,16 @@ binding of virtual TPMs. What is there already is left alone.`,
 
 // hostProbes wires the checks that other packages know how to make.
 func hostProbes(h hostcheck.Host) hostcheck.Probes {
-	return hostcheck.Probes{KVM: func(ctx context.Context) (bool, string, error) { return probeKVM(ctx, h) }}
+	return hostcheck.Probes{
+		KVM: func(ctx context.Context) (bool, string, error) { return probeKVM(ctx, h) },
+		EKIssuer: func(ctx context.Context, path string) (string, error) {
+			tpm, err := openTPM(roles.Host{DataDir: h.DataDir, TPM: path})
+			if err != nil {
+				return "", err
+			}
+			return tpm.EKIssuer(ctx)
+		},
+	}
 }
 
 // probeKVM runs a guest kernel under KVM: one of an image of ours, or this
