@@ -12,7 +12,7 @@ PROGRAMS := $(notdir $(patsubst %/main.go,%,$(wildcard cmd/*/main.go)))
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen
 
 .PHONY: help
 help: ## list the targets
@@ -21,6 +21,10 @@ help: ## list the targets
 .PHONY: deps
 deps: ## install what building and testing needs, with apt
 	@packaging/install-deps.sh
+
+.PHONY: test-deps
+test-deps: ## install what testing needs beside that
+	@packaging/install-deps.sh --test
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -38,7 +42,7 @@ demo: deps package ## run the main job of examples/quickstart.hcl in a lab
 	@packaging/demo.sh
 
 .PHONY: test
-test: deps package unit in-lab e2e ## run every test, real guests included
+test: test-deps package unit in-lab e2e ## run every test, real guests included
 
 .PHONY: unit
 unit: ## run the tests that need no libvirt
@@ -66,7 +70,7 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 
 # One package at a time, or they measure each other.
 .PHONY: bench
-bench: deps package ## measure, and write docs/benchmarks.md
+bench: test-deps package ## measure, and write docs/benchmarks.md
 	OVSA_REQUIRE='$(REQUIRE)' go test -p 1 -run '^$$' -bench . -benchtime 20x -timeout 30m ./... | tee dist/bench.txt
 	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e | tee -a dist/bench.txt
 	go run -ldflags '$(LDFLAGS)' ./test/bench -o docs/benchmarks.md dist/bench.txt
