@@ -52,7 +52,7 @@ func labSpec(name string) vm.Spec {
 // labPool makes a pool of the test's own that QEMU can reach.
 func labPool(t *testing.T, h *vm.Host) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/lib/libvirt", "lab-test-")
+	dir, err := os.MkdirTemp("/var/lib/libvirt", "lab-test-") //nolint:usetesting // QEMU, which is not root, has to reach it
 	must(t, err)
 	must(t, os.Chmod(dir, 0o755))
 	spec := vm.PoolSpec{Name: "ovsatest", Path: filepath.Join(dir, "vm_images")}

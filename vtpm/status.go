@@ -78,7 +78,7 @@ func (h *Host) Status(ctx context.Context, uuid string) (Status, error) {
 	r := quote.Verify(data, p)
 	if err := structural(r); err != nil {
 		s.Binding, s.Reason = Unbound, "its record is not good: "+err.Error()
-		return s, nil
+		return s, nil //nolint:nilerr // a bad record is a state, not a failure
 	}
 	if at, err := time.Parse(time.RFC3339, r.Claims.Time); err == nil {
 		s.BoundAt = at

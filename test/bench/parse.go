@@ -89,7 +89,7 @@ func parseLine(line string) (Result, bool, error) {
 	}
 	runs, err := strconv.Atoi(fields[1])
 	if err != nil {
-		return Result{}, false, nil
+		return Result{}, false, nil //nolint:nilerr // prose, and no result
 	}
 	r := Result{Name: baseName(fields[0]), Runs: runs, Values: make(map[string]float64)}
 	if r.Name == "" || runs < 1 || len(fields)%2 != 0 || len(fields) < 4 {

@@ -64,12 +64,12 @@ there are none.`,
 type selection struct {
 	targets  []string
 	prune    bool
-	packages string
+	packages packagesFlags
 }
 
 func (s *selection) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&s.targets, "target", nil, "only this `role`, as NAME or role.NAME; may be repeated")
-	cmd.Flags().StringVar(&s.packages, "packages", "", "`directory` of the component tarballs (default $OVSACTL_PACKAGES, or beside the program)")
+	s.packages.register(cmd)
 }
 
 func (s *selection) registerPrune(cmd *cobra.Command) {

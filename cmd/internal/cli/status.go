@@ -16,7 +16,7 @@ import (
 // newStatusCommand is `ovsactl status`.
 func newStatusCommand(env Env) *cobra.Command {
 	var manifest manifestFlags
-	var packages string
+	var packages packagesFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "status [FILE...]",
@@ -48,7 +48,7 @@ unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
 	}
 	manifest.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().StringVar(&packages, "packages", "", "`directory` of the component tarballs (default $OVSACTL_PACKAGES, or beside the program)")
+	packages.register(cmd)
 	return cmd
 }
 
