@@ -52,7 +52,7 @@ func (s steady) Ensure(ctx context.Context, src image.Source, _ image.Progress) 
 // and nothing.
 func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
-		m := newCommand(b, n).load(b)
+		m := newCommand(b, n, steady{}).load(b)
 		engine := &provision.Engine{Hypervisor: &vmtest.Host{}, TPM: steady{}, Images: steady{}, DataDir: m.Host.DataDir}
 		plan := func(changes int) func(*testing.B) {
 			return func(b *testing.B) {
