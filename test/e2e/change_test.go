@@ -42,7 +42,7 @@ func (s *story) planned(t *testing.T, r roles, words ...string) {
 func (s *story) changeInPlace(t *testing.T) {
 	isvDev, runtime := s.bootIDs(t)
 	r := first()
-	r.runtimeExtra = fmt.Sprintf("  component \"license_server\" { path = %q }\n", s.tarball(t))
+	r.runtimeExtra = fmt.Sprintf("  component \"license_server\" { path = %q }\n", s.tarball(t, "mkdir -p /opt; printf theirs > /opt/theirs"))
 	s.planned(t, r, "role.runtime", "will be changed in place", "component.license_server")
 	if a, b := s.bootIDs(t); a != isvDev || b != runtime {
 		t.Error("a change in place restarted a guest")
@@ -52,13 +52,42 @@ func (s *story) changeInPlace(t *testing.T) {
 	}
 }
 
-// tarball is a component that is not ours.
-func (s *story) tarball(t *testing.T) string {
+// failures: an installer that fails, and a MAC address that another domain has.
+// Each role says what was wrong with it, and the rest is as before.
+func (s *story) failures(t *testing.T) {
+	isvDev, runtime := s.bootIDs(t)
+	r := first()
+	r.runtimeExtra = fmt.Sprintf("  component \"license_server\" { path = %q }\n", s.tarball(t, "echo no room for theirs >&2; exit 7"))
+	r.more = fmt.Sprintf("role \"taken\" {\n  image = image.debian\n  network \"default\" {\n    mac = %q\n  }\n}\n", foreignMAC)
+	s.change(t, r)
+	got := s.ovsactl(t, "apply", s.file, "--auto-approve")
+	if got.code != 1 {
+		t.Errorf("apply: %v", got)
+	}
+	for _, want := range []string{
+		"role.runtime failed at components", "license_server", "7", "no room for theirs",
+		"role.taken failed at", foreignMAC, "not-ours",
+	} {
+		if !strings.Contains(got.stdout+got.stderr, want) {
+			t.Errorf("apply does not say %q: %v", want, got)
+		}
+	}
+	if a, b := s.bootIDs(t); a != isvDev || b != runtime {
+		t.Error("a failure restarted a guest")
+	}
+	s.must(t, "destroy", s.file, "--target", "taken", "--auto-approve")
+	if got := s.virsh(t, "list", "--all", "--name"); strings.Contains(got, "taken") {
+		t.Errorf("domains: %q", got)
+	}
+}
+
+// tarball is a component that is not ours, with an installer that does this.
+func (s *story) tarball(t *testing.T, installer string) string {
 	t.Helper()
 	var b bytes.Buffer
 	zip := gzip.NewWriter(&b)
 	archive := tar.NewWriter(zip)
-	script := "#!/bin/sh\nset -e\nmkdir -p /opt\nprintf theirs > /opt/theirs\n"
+	script := "#!/bin/sh\nset -e\n" + installer + "\n"
 	if err := archive.WriteHeader(&tar.Header{Name: "theirs/install.sh", Mode: 0o755, Size: int64(len(script))}); err != nil {
 		t.Fatal(err)
 	}
@@ -147,8 +176,11 @@ func (s *story) replaceKilled(t *testing.T) {
 	if plan := s.must(t, "plan", s.file); !strings.Contains(plan.stdout, "forces replacement") {
 		t.Errorf("plan: %v", plan)
 	}
-	for range 6 {
-		after := time.Duration(rand.IntN(4000)) * time.Millisecond
+	for i := range 8 {
+		// Each run has another guest to make, from another image.
+		r.isvImage = []string{"image.cloud", "image.debian"}[i%2]
+		s.change(t, r)
+		after := time.Duration(rand.IntN(2000)) * time.Millisecond
 		cmd := s.command(s.program, "apply", s.file, "--auto-approve")
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out

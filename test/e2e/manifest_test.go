@@ -16,6 +16,7 @@ type roles struct {
 	runtimeMemory string
 	runtimeVTPM   string
 	runtimeExtra  string // more of the runtime's block
+	more          string // more blocks
 }
 
 func first() roles {
@@ -57,7 +58,7 @@ role "runtime" {
   vtpm { model = %q }
   component "model_hosting" {}
 %s}
-`, h.dataDir, h.cloud, r.isvImage, r.runtimeMemory, r.runtimeVTPM, r.runtimeExtra)
+%s`, h.dataDir, h.cloud, r.isvImage, r.runtimeMemory, r.runtimeVTPM, r.runtimeExtra, r.more)
 }
 
 // images makes what a lab cannot: it has no way to a package mirror.
