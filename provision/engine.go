@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,6 +106,18 @@ func (e *Engine) Plan(ctx context.Context, m *roles.Manifest, opts PlanOptions) 
 	return p, e.planImages(ctx, p)
 }
 
+// rolesOf lists a manifest's roles, for a hint.
+func rolesOf(m *roles.Manifest) string {
+	if len(m.Roles) == 0 {
+		return "it has none"
+	}
+	var names []string
+	for _, r := range m.Roles {
+		names = append(names, r.Name)
+	}
+	return "it has: " + strings.Join(names, ", ")
+}
+
 // choose returns the roles of m that are targeted.
 func choose(m *roles.Manifest, targets []string) ([]roles.Role, error) {
 	if len(targets) == 0 {
@@ -114,7 +127,7 @@ func choose(m *roles.Manifest, targets []string) ([]roles.Role, error) {
 	for _, t := range targets {
 		i := slices.IndexFunc(m.Roles, func(r roles.Role) bool { return r.Name == t })
 		if i < 0 {
-			return nil, hint.Wrap(fmt.Errorf("no role %q in the manifest", t), "the roles are listed by: ovsactl status")
+			return nil, hint.Wrap(fmt.Errorf("no role %q in the manifest", t), "%s", rolesOf(m))
 		}
 		out = append(out, m.Roles[i])
 	}
@@ -241,7 +254,7 @@ func (e *Engine) planImages(ctx context.Context, p *Plan) error {
 		}
 		_, cached, err := e.Images.Lookup(ctx, imageSource(img))
 		if err != nil {
-			return fmt.Errorf("image %q: %w", img.Name, err)
+			return err
 		}
 		p.Images = append(p.Images, ImagePlan{img.Name, cached})
 	}
@@ -281,7 +294,7 @@ func (c *packageCache) of(r roles.Role) ([]component.Package, error) {
 				pkg, err = c.engine.Packages.Open(want.Name)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("role %q: component %q: %w", r.Name, want.Name, err)
+				return nil, fmt.Errorf("role %q: %w", r.Name, err)
 			}
 			c.opened[key] = pkg
 		}

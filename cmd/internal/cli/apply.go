@@ -67,6 +67,18 @@ func (f *changeFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run to end (default: for ever)")
 }
 
+func (f *changeFlags) check() error {
+	for _, n := range []struct {
+		flag  string
+		value int64
+	}{{"parallelism", int64(f.parallelism)}, {"timeout", int64(f.timeout)}, {"lock-timeout", int64(f.lockTimeout)}} {
+		if n.value < 0 {
+			return usageError(fmt.Sprintf("--%s is less than 0", n.flag), "leave it out for the default")
+		}
+	}
+	return nil
+}
+
 // change is one run of apply or destroy.
 type change struct {
 	env      Env
@@ -78,6 +90,9 @@ type change struct {
 }
 
 func (c change) run(ctx context.Context) error {
+	if err := c.how.check(); err != nil {
+		return err
+	}
 	m, err := loadManifest(c.env, c.manifest)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -72,7 +71,7 @@ func newLabUpCommand(env Env, name *string) *cobra.Command {
 
 func newLabRunCommand(env Env, name *string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run -- CMD [ARG...]",
+		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run a command in a lab, with its exit code",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -127,7 +126,11 @@ func newLabListCommand(env Env) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(env.Stdout).Encode(append([]lab.Lab{}, labs...))
+				return writeIndented(env.Stdout, append([]lab.Lab{}, labs...)) // [] and not null
+			}
+			if len(labs) == 0 {
+				fmt.Fprintln(env.Stderr, "No labs. `ovsactl lab up` starts one.")
+				return nil
 			}
 			w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tPID\tSINCE\tDATA DIR")

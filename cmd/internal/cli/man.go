@@ -21,7 +21,7 @@ func newManCommand(Env) *cobra.Command {
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return fmt.Errorf("make directory for manual pages: %w", err)
+				return unwritable(fmt.Errorf("make directory for manual pages: %w", err), "name a directory that can be made")
 			}
 			// A fixed date keeps the pages the same for the same source.
 			epoch := time.Unix(0, 0).UTC()

@@ -68,7 +68,11 @@ AI models run only inside guests that can prove where they run.
 
     ovsactl init                 write a commented roles.hcl
     ovsactl plan roles.hcl       what apply would do
-    ovsactl apply roles.hcl      make it so; a second run changes nothing`,
+    ovsactl apply roles.hcl      make it so; a second run changes nothing
+
+Exit codes: 0 done; 1 an error; 2 there are changes (plan --detailed-exitcode);
+3 the manifest is bad; 130 interrupted. The verbs that run a command in a guest
+or a lab exit with its exit code.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,
@@ -98,6 +102,7 @@ AI models run only inside guests that can prove where they run.
 		newConsoleCommand(env), newLogsCommand(env), newScreenshotCommand(env))...)
 	root.AddCommand(inGroup("host", newHostCommand(env), newVTPMCommand(env), newLabCommand(env),
 		newImageCommand(env), newPackageCommand(env))...)
+	explainUsage(root)
 	return root
 }
 
@@ -119,9 +124,4 @@ func newVersionCommand(env Env) *cobra.Command {
 			return err
 		},
 	}
-}
-
-// usageError is a wrong command line, with what would be right.
-func usageError(problem, hintText string) error {
-	return hint.Wrap(errors.New(problem), "%s", hintText)
 }
