@@ -37,6 +37,10 @@ build: ## build the programs into bin/
 package: build ## build the component tarballs into dist/
 	bin/ovsactl package --out dist
 
+.PHONY: man
+man: build ## write the manual pages into dist/man/
+	bin/ovsactl man dist/man
+
 .PHONY: demo
 demo: deps package ## run the main job of examples/quickstart.hcl in a lab
 	@packaging/demo.sh

@@ -33,6 +33,9 @@ A second run of the same manifest changes nothing.
 
 The plan and the table of times go to stdout, what happens meanwhile to stderr.
 With --json, stdout is JSON lines.`,
+		Example: `  ovsactl apply roles.hcl
+  ovsactl apply roles.hcl --auto-approve --target runtime
+  ovsactl apply --auto-approve --json | jq -r 'select(.event == "report")'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			return change{env: env, manifest: &manifest, which: which, how: how, question: "Apply this plan?",

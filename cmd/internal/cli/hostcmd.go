@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/hostcheck"
 	"github.com/ovsactl/ovsactl/roles"
@@ -18,7 +20,13 @@ import (
 
 // newHostCommand is `ovsactl host`: the machine itself.
 func newHostCommand(env Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "Check and prepare this machine"}
+	cmd := &cobra.Command{
+		Use:   "host",
+		Short: "Check and prepare this machine",
+		Long: `A host of guests with bound vTPMs needs KVM, a TPM 2.0, libvirt and its packages,
+directories, and a libvirt hook. Check says what is missing, prepare installs and
+sets up what can be.`,
+	}
 	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostHookCommand(env))
 	return cmd
 }
@@ -39,7 +47,10 @@ func newHostCheckCommand(env Env) *cobra.Command {
 		Use:   "check",
 		Short: "Say what this machine has and needs, and how to fix it",
 		Long: `Looks at everything a host of guests with bound vTPMs needs and changes nothing.
-Exits 1 when something required is missing.`,
+Each line is ok, missing (required), advised or unknown; what to do about those
+that are not ok follows. Exits 1 when something required is missing.`,
+		Example: `  ovsactl host check
+  ovsactl host check --json | jq '.lines[] | select(.status == "missing")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			resolved, err := flags.resolve(env)
@@ -75,14 +86,35 @@ func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STATUS\tWHAT\tHAVE\tNEED")
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, l.Have, l.Need)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, diag.Visible(l.Have), l.Need)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	return printFixes(env, lines)
+}
+
+// printFixes says what to do, once for all that it mends.
+func printFixes(env Env, lines []hostcheck.Line) error {
+	type key struct {
+		status hostcheck.Status
+		fix    string
+	}
+	names := make(map[key][]string)
+	var order []key
 	for _, l := range lines {
-		if l.Fix != "" {
-			fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", l.Status, l.Name, l.Fix)
+		k := key{l.Status, l.Fix}
+		if l.Fix == "" {
+			continue
+		}
+		if names[k] == nil {
+			order = append(order, k)
+		}
+		names[k] = append(names[k], l.Name)
+	}
+	for _, k := range order {
+		if _, err := fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", k.status, strings.Join(names[k], ", "), k.fix); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -97,6 +129,8 @@ func newHostPrepareCommand(env Env) *cobra.Command {
 		Long: `Installs missing packages, makes the directories, adds you to the groups, starts
 libvirt and its default network, and installs the libvirt hook that renews the
 binding of virtual TPMs. What is there already is left alone.`,
+		Example: `  ovsactl host prepare --dry-run
+  sudo ovsactl host prepare`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			resolved, err := flags.resolve(env)

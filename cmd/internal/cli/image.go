@@ -64,7 +64,11 @@ func newImageListCommand(env Env) *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the images in the cache",
-		Args:    cobra.NoArgs,
+		Long: `Lists the base images of the data directory: digest, what each was made from, how
+a guest of it gets its first-boot data, size of its disk, and what it takes up.`,
+		Example: `  ovsactl image ls
+  ovsactl image ls --json | jq -r '.[].digest'`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := host.resolve(env)
 			if err != nil {
@@ -251,7 +255,11 @@ func newImagePruneCommand(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove images that no guest uses, and what interrupted runs left",
-		Args:  cobra.NoArgs,
+		Long: `Removes the images that no guest of this host was made from, and the leftovers of
+builds and downloads that were interrupted.`,
+		Example: `  ovsactl image prune --dry-run
+  ovsactl image prune`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := host.resolve(env)
 			if err != nil {

@@ -19,6 +19,9 @@ func newInitCommand(env Env) *cobra.Command {
 		Short:   "Write a commented manifest to start from",
 		Long: `Init writes a manifest with two roles and comments (roles.hcl where no file is
 named, standard output for "-"). It never replaces a file.`,
+		Example: `  ovsactl init
+  ovsactl init lab.hcl
+  ovsactl init - | less`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := defaultManifest

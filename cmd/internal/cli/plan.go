@@ -24,6 +24,9 @@ nothing and waits for no other run.
 
 With --detailed-exitcode the exit code is 2 when there are changes and 0 when
 there are none.`,
+		Example: `  ovsactl plan
+  ovsactl plan roles.hcl --target runtime --var memory=4GiB
+  ovsactl plan --detailed-exitcode >/dev/null || test $? = 2`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			m, err := loadManifest(env, &manifest)

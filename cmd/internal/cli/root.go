@@ -118,7 +118,9 @@ func newVersionCommand(env Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Long: `Prints the program's name and version on one line. The version is that of the
+last tag, with the commit where there are later ones.`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(env.Stdout, "ovsactl", buildinfo.Version())
 			return err

@@ -25,6 +25,8 @@ func newStatusCommand(env Env) *cobra.Command {
 		Long: `Shows each role of the manifest, and guests of the same data directory that it
 does not have. The vTPM is bound, stale (bound at an earlier boot of the host),
 unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
+		Example: `  ovsactl status
+  ovsactl status --json | jq -r '.[] | select(.vtpm != "bound") | .role'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			m, err := loadManifest(env, &manifest)

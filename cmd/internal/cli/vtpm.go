@@ -22,7 +22,13 @@ import (
 // newVTPMCommand is `ovsactl vtpm`. Its verbs need the host's data directory
 // and TPM, and no libvirt.
 func newVTPMCommand(env Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "vtpm", Short: "Look at, verify and renew the binding of virtual TPMs"}
+	cmd := &cobra.Command{
+		Use:   "vtpm",
+		Short: "Look at, verify and renew the binding of virtual TPMs",
+		Long: `The host's TPM vouches for the virtual TPM of each role, in a record that is
+written into the virtual TPM before every start of the guest. These verbs show,
+check and renew that record; libvirt is not needed.`,
+	}
 	cmd.AddCommand(newVTPMShowCommand(env), newVTPMVerifyCommand(env), newVTPMRebindCommand(env))
 	return cmd
 }
@@ -74,6 +80,8 @@ func newVTPMShowCommand(env Env) *cobra.Command {
 the digests of the endorsement keys, the host's PCRs, and whose TPM the host's
 is; "simulated" when it is a software stand-in. Nothing is judged: vtpm verify
 does that.`,
+		Example: `  ovsactl vtpm show runtime
+  ovsactl vtpm show runtime --json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeOneRole(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -157,8 +165,9 @@ ovsaruntime quote, for the nonce that it was asked with, and that the record in
 it is the one that this host wrote.`,
 		Example: `  ovsactl vtpm verify runtime --allow-unenrolled
   n=$(openssl rand -hex 32)
-  ovsactl exec runtime -- sudo /opt/ovsa/kvm/bin/ovsaruntime quote --nonce $n > quote.json
-  ovsactl vtpm verify runtime --allow-unenrolled --quote quote.json --nonce $n`,
+  ovsactl ssh runtime -- sudo /opt/ovsa/kvm/bin/ovsaruntime \
+    quote --nonce $n > q.json
+  ovsactl vtpm verify runtime --allow-unenrolled --quote q.json --nonce $n`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeOneRole(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -274,6 +283,7 @@ func newVTPMRebindCommand(env Env) *cobra.Command {
 		Long: `Writes a new record into the NVRAM of a role's vTPM, as every start of its guest
 does. The guest has to be off. Use it after the host's attestation key was
 enrolled or its firmware was updated, when the guest is not to be started yet.`,
+		Example:           `  ovsactl vtpm rebind runtime`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeOneRole(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
