@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/lock"
 	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
@@ -133,6 +134,9 @@ func (c change) run(ctx context.Context) error {
 	}
 	if errors.Is(err, provision.ErrRoles) && ctx.Err() == nil {
 		return exitStatus(exitError) // the report has told
+	}
+	if ctx.Err() != nil {
+		return hint.Wrap(err, "run it again: that finishes or undoes what was begun")
 	}
 	return err
 }

@@ -63,8 +63,9 @@ func newRoot(env Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ovsactl",
 		Short: "Guests with proven virtual TPMs for licensed AI models, from one HCL file",
-		Long: `ovsactl turns a Linux host with KVM and a TPM 2.0 into a place where licensed
-AI models run only inside guests that can prove where they run.
+		Long: `ovsactl makes guests on a Linux host with KVM and a TPM 2.0, from one HCL file.
+Each has a virtual TPM that the host's TPM vouches for, so that a guest can prove
+where it runs: the ground for licensed AI models.
 
     ovsactl init                 write a commented roles.hcl
     ovsactl plan roles.hcl       what apply would do
