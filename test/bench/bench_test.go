@@ -52,6 +52,9 @@ func TestParse(t *testing.T) {
 	if r := rs[0]; r.Name != "Noop/list/roles=100" || r.Package != "example.org/provision" || r.Runs != 3 || r.Values["B/op"] != 5367701 {
 		t.Errorf("%+v", r)
 	}
+	if rs := parse(t, "pkg: a\nBenchmarkX 1 2 ns/op\npkg: b\nBenchmarkX 1 2 ns/op\n"); len(rs) != 2 {
+		t.Errorf("the same name in two packages: %v", rs)
+	}
 	if v, ok := rs.Value("Apply/roles=2", "own-s"); !ok || v != 8 {
 		t.Errorf("own-s: %v, %v", v, ok)
 	}

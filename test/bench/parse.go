@@ -61,10 +61,10 @@ func Parse(r io.Reader) (Results, error) {
 			if !ok {
 				continue
 			}
-			if r.Package = pkg; seen[r.Name] {
-				return nil, fmt.Errorf("line %d: %q is there twice", n, r.Name)
+			if r.Package = pkg; seen[pkg+" "+r.Name] {
+				return nil, fmt.Errorf("line %d: %q of %s is there twice", n, r.Name, pkg)
 			}
-			seen[r.Name] = true
+			seen[pkg+" "+r.Name] = true
 			all = append(all, r)
 		}
 	}

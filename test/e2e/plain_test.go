@@ -54,7 +54,7 @@ type plainGuest struct {
 
 var (
 	metadata = regexp.MustCompile(`(?s)<metadata>.*?</metadata>\s*`)
-	volume   = regexp.MustCompile(`(?m)^\s*file\s+disk\s+\S+\s+(/\S+\.qcow2)$|^\s*volume\s+disk\s+\S+\s+(\S+\.qcow2)$`)
+	volume   = regexp.MustCompile(`(?m)^\s*file\s+disk\s+\S+\s+(/\S+\.qcow2)\s*$|^\s*volume\s+disk\s+\S+\s+(\S+\.qcow2)\s*$`)
 )
 
 // takeOver removes apply's guest but for its vTPM, and makes it a new disk over
