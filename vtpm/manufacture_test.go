@@ -152,8 +152,14 @@ func TestStateInUseIsRefused(t *testing.T) {
 	if err := h.Bind(t.Context(), id); !errors.Is(err, vtpm.ErrRunning) {
 		t.Errorf("bind of a running guest's vTPM: %v", err)
 	}
-	if v, err := h.Verify(t.Context(), id.UUID, true); err != nil || v.Source != vtpm.FromHost || !v.OK() {
+	v, err := h.Verify(t.Context(), id.UUID, true)
+	if err != nil || v.Source != vtpm.FromHost || !v.OK() {
 		t.Errorf("verify of a running guest: %v, %v", v.Source, err)
+	}
+	for _, step := range []string{quote.StepEKs, quote.StepEKCerts} {
+		if got := v.Step(step); got.Status != quote.Passed {
+			t.Errorf("running, %+v", got)
+		}
 	}
 }
 

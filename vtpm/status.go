@@ -183,10 +183,8 @@ func (h *Host) read(ctx context.Context, uuid string) (record []byte, eks []quot
 	if !errors.Is(err, ErrRunning) {
 		return record, eks, FromNVRAM, err
 	}
-	if record, err = os.ReadFile(h.recordPath(uuid)); err != nil {
-		return nil, nil, "", fmt.Errorf("read record: %w", err)
-	}
-	return record, nil, FromHost, nil
+	record, eks, err = h.kept(uuid)
+	return record, eks, FromHost, err
 }
 
 // Info is what there is to know about a VM's vTPM.

@@ -261,7 +261,11 @@ func writeVerification(out io.Writer, r roleTPM, v vtpm.Verification, asJSON boo
 	count := make(map[quote.Status]int)
 	for _, s := range v.Steps {
 		count[s.Status]++
-		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Status, s.Name, diag.Visible(s.Detail))
+		line := fmt.Sprintf("%s\t%s", s.Status, s.Name)
+		if s.Detail != "" {
+			line += "\t" + diag.Visible(s.Detail)
+		}
+		fmt.Fprintln(w, line)
 	}
 	if err := w.Flush(); err != nil {
 		return err
