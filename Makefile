@@ -41,6 +41,18 @@ package: build ## build the component tarballs into dist/
 man: build ## write the manual pages into dist/man/
 	bin/ovsactl man dist/man
 
+PREFIX ?= /usr/local
+
+.PHONY: install
+install: package man ## install ovsactl, its components and pages below PREFIX (default /usr/local)
+	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' bin/ovsactl
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/ovsactl/packages' dist/*.tar.gz
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' dist/man/*.1
+	mkdir -p '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
+	bin/ovsactl completion bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ovsactl'
+	bin/ovsactl completion zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ovsactl'
+	bin/ovsactl completion fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ovsactl.fish'
+
 .PHONY: demo
 demo: deps package ## run the main job of examples/quickstart.hcl in a lab
 	@packaging/demo.sh
