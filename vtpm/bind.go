@@ -17,6 +17,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -159,11 +160,12 @@ func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK) ([]b
 			return err
 		}
 		extra := quote.BindExtraData(record.Claims)
-		q, err := quotePCRs(t, ak, quote.DefaultPCRs(), extra[:])
+		key := tpm2.NamedHandle{Handle: akHandle, Name: tpm2.TPM2BName{Buffer: ak.name}}
+		q, err := attest.Quote(t, key, quote.DefaultPCRs(), extra[:])
 		if err != nil {
 			return err
 		}
-		record.AK, record.Attest, record.Signature, record.PCRs = ak.public, q.attest, q.signature, q.pcrs
+		record.AK, record.Attest, record.Signature, record.PCRs = ak.public, q.Attest, q.Signature, q.PCRs
 		return nil
 	})
 	if err != nil {

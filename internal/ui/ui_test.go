@@ -43,8 +43,8 @@ func TestPlain(t *testing.T) {
 	v.Observe(Event{Kind: Started, Step: "role.a/reachable"})
 	v.Observe(Event{Kind: Started, Step: "role.a/disk"})
 	v.Observe(Event{Kind: Done, Step: "role.a/disk", Elapsed: time.Second})
-	for _, d := range []time.Duration{2, 27, 1} {
-		c.t = c.t.Add(d * time.Second)
+	for _, d := range []time.Duration{2 * time.Second, 27 * time.Second, time.Second} {
+		c.t = c.t.Add(d)
 		v.tick()
 	}
 	v.Observe(Event{Kind: Done, Step: "image.debian", Elapsed: 30 * time.Second})
