@@ -31,6 +31,15 @@ sets up what can be.`,
 	return cmd
 }
 
+// namedHost is the machine this program runs on, by what flags say of it.
+func namedHost(env Env, flags *hostFlags) (hostcheck.Host, error) {
+	h, err := flags.resolve(env)
+	if err != nil {
+		return hostcheck.Host{}, err
+	}
+	return localHost(h)
+}
+
 // localHost is the machine this program runs on.
 func localHost(h roles.Host) (hostcheck.Host, error) {
 	program, err := os.Executable()
@@ -53,11 +62,7 @@ that are not ok follows. Exits 1 when something required is missing.`,
   ovsactl host check --json | jq '.lines[] | select(.status == "missing")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			resolved, err := flags.resolve(env)
-			if err != nil {
-				return err
-			}
-			h, err := localHost(resolved)
+			h, err := namedHost(env, &flags)
 			if err != nil {
 				return err
 			}
@@ -133,11 +138,7 @@ binding of virtual TPMs. What is there already is left alone.`,
   sudo ovsactl host prepare`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			resolved, err := flags.resolve(env)
-			if err != nil {
-				return err
-			}
-			h, err := localHost(resolved)
+			h, err := namedHost(env, &flags)
 			if err != nil {
 				return err
 			}

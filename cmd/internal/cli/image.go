@@ -46,6 +46,15 @@ func openImages(env Env, dataDir string) (*image.Cache, error) {
 	})
 }
 
+// images opens the image cache of the host that the flags name.
+func (f *hostFlags) images(env Env) (*image.Cache, error) {
+	h, err := f.resolve(env)
+	if err != nil {
+		return nil, err
+	}
+	return openImages(env, h.DataDir)
+}
+
 func imagesDir(dataDir string) string { return filepath.Join(dataDir, "cache", "images") }
 
 // imageSource is what the cache is asked for an image of a manifest.
@@ -70,11 +79,7 @@ a guest of it gets its first-boot data, size of its disk, and what it takes up.`
   ovsactl image ls --json | jq -r '.[].digest'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := host.resolve(env)
-			if err != nil {
-				return err
-			}
-			cache, err := openImages(env, h.DataDir)
+			cache, err := host.images(env)
 			if err != nil {
 				return err
 			}
@@ -223,11 +228,7 @@ func newImageRemoveCommand(env Env) *cobra.Command {
 		Example: "  ovsactl image rm 646625f84b30",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := host.resolve(env)
-			if err != nil {
-				return err
-			}
-			cache, err := openImages(env, h.DataDir)
+			cache, err := host.images(env)
 			if err != nil {
 				return err
 			}
