@@ -91,7 +91,7 @@ func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STATUS\tWHAT\tHAVE\tNEED")
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, diag.Visible(l.Have), l.Need)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, clip(diag.Visible(l.Have)), l.Need)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -99,7 +99,19 @@ func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	return printFixes(env, lines)
 }
 
-// printFixes says what to do, once for all that it mends.
+// haveColumns bounds what a line of the table says of what there is.
+const haveColumns = 56
+
+// clip keeps one long line from widening the whole table.
+func clip(s string) string {
+	if r := []rune(s); len(r) > haveColumns {
+		return string(r[:haveColumns-1]) + "…"
+	}
+	return s
+}
+
+// printFixes says what to do, once for all that it mends, and in full what the
+// table had no room for.
 func printFixes(env Env, lines []hostcheck.Line) error {
 	type key struct {
 		status hostcheck.Status
@@ -111,6 +123,11 @@ func printFixes(env Env, lines []hostcheck.Line) error {
 		k := key{l.Status, l.Fix}
 		if l.Fix == "" {
 			continue
+		}
+		if have := diag.Visible(l.Have); clip(have) != have {
+			if _, err := fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", l.Status, l.Name, have); err != nil {
+				return err
+			}
 		}
 		if names[k] == nil {
 			order = append(order, k)

@@ -83,7 +83,7 @@ func uptime(d time.Duration) string {
 }
 
 func vtpmText(s provision.RoleStatus) string {
-	if s.Simulated {
+	if s.Simulated && s.State != "absent" {
 		return s.VTPM + " (simulated)"
 	}
 	return s.VTPM
