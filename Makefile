@@ -12,7 +12,7 @@ PROGRAMS := $(notdir $(patsubst %/main.go,%,$(wildcard cmd/*/main.go)))
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen
 
 .PHONY: help
 help: ## list the targets
@@ -21,6 +21,10 @@ help: ## list the targets
 .PHONY: deps
 deps: ## install what building and testing needs, with apt
 	@packaging/install-deps.sh
+
+.PHONY: test-deps
+test-deps: ## install what testing needs beside that
+	@packaging/install-deps.sh --test
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -33,12 +37,28 @@ build: ## build the programs into bin/
 package: build ## build the component tarballs into dist/
 	bin/ovsactl package --out dist
 
+.PHONY: man
+man: build ## write the manual pages into dist/man/
+	bin/ovsactl man dist/man
+
+PREFIX ?= /usr/local
+
+.PHONY: install
+install: package man ## install ovsactl, its components and pages below PREFIX (default /usr/local)
+	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' bin/ovsactl
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/ovsactl/packages' dist/*.tar.gz
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' dist/man/*.1
+	mkdir -p '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
+	bin/ovsactl completion bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ovsactl'
+	bin/ovsactl completion zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ovsactl'
+	bin/ovsactl completion fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ovsactl.fish'
+
 .PHONY: demo
 demo: deps package ## run the main job of examples/quickstart.hcl in a lab
 	@packaging/demo.sh
 
 .PHONY: test
-test: deps package unit in-lab e2e ## run every test, real guests included
+test: test-deps package unit in-lab e2e ## run every test, real guests included
 
 .PHONY: unit
 unit: ## run the tests that need no libvirt
@@ -64,17 +84,19 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 		done; \
 	done
 
+# One package at a time, or they measure each other.
 .PHONY: bench
-bench: deps package ## measure: planning, manufacture, and phases of real guests
-	go test -run '^$$' -bench . -benchtime 3x ./...
-	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e
+bench: test-deps package ## measure, and write docs/benchmarks.md
+	OVSA_REQUIRE='$(REQUIRE)' go test -p 1 -run '^$$' -bench . -benchtime 20x -timeout 30m ./... | tee dist/bench.txt
+	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e | tee -a dist/bench.txt
+	go run -ldflags '$(LDFLAGS)' ./test/bench -o docs/benchmarks.md dist/bench.txt
 
 .PHONY: lint
 lint: bin/tools/golangci-lint-$(GOLANGCI) ## check formatting, vet, and run the linters
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
 	go vet ./...
 	go vet -tags e2e ./test/e2e
-	$< run ./...
+	$< run --build-tags e2e ./...
 
 # Built from source: the Go proxy is all it needs.
 bin/tools/golangci-lint-$(GOLANGCI):

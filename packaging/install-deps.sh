@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the packages that building, testing and running need, with apt, when
-# any is missing. Says what is wrong where it cannot.
+# Installs the packages that building and running need, with apt, when any is
+# missing; with --test, those that testing needs, too. Says what is wrong where
+# it cannot.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -19,7 +20,9 @@ minor=${minor%%[!0-9]*}
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
 	fail "no apt on this system" "use Debian 12 or Ubuntu 22.04, or newer; elsewhere install by hand what $PWD/apt-packages.txt and apt-packages-build.txt name"
 
-mapfile -t want < <(sed 's/#.*//' apt-packages.txt apt-packages-build.txt | awk 'NF { print $1 }')
+lists=(apt-packages.txt apt-packages-build.txt)
+[[ ${1-} != --test ]] || lists+=(apt-packages-test.txt)
+mapfile -t want < <(sed 's/#.*//' "${lists[@]}" | awk 'NF { print $1 }')
 installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${want[@]}" 2>/dev/null | awk '$2 == "installed" { print $1 }' || true)
 missing=()
 for p in "${want[@]}"; do
@@ -29,6 +32,11 @@ if ((${#missing[@]} > 0)); then
 	((EUID == 0)) || fail "packages are missing: ${missing[*]}" "run as root, or install them: apt-get install ${missing[*]}"
 	echo "installing: ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
+	if [[ ! -e /usr/sbin/policy-rc.d ]]; then # no service starts by being installed
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+		chmod 755 /usr/sbin/policy-rc.d
+	fi
 	apt-get -q update
 	apt-get -q -y install --no-install-recommends "${missing[@]}"
 fi

@@ -9,9 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/internal/hint"
@@ -19,6 +23,7 @@ import (
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/vm"
 	"github.com/ovsactl/ovsactl/vm/image"
+	"github.com/ovsactl/ovsactl/vtpm"
 )
 
 // Engine provisions one host. All fields but Now and Observe are required.
@@ -94,11 +99,23 @@ func (e *Engine) Plan(ctx context.Context, m *roles.Manifest, opts PlanOptions) 
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	if err := e.checkTPMs(ctx, m, p); err != nil {
+	if err := e.checkTPMs(ctx, p); err != nil {
 		return nil, err
 	}
 	e.planOrphans(m, p, domains, opts)
 	return p, e.planImages(ctx, p)
+}
+
+// rolesOf lists a manifest's roles, for a hint.
+func rolesOf(m *roles.Manifest) string {
+	if len(m.Roles) == 0 {
+		return "it has none"
+	}
+	var names []string
+	for _, r := range m.Roles {
+		names = append(names, r.Name)
+	}
+	return "it has: " + strings.Join(names, ", ")
 }
 
 // choose returns the roles of m that are targeted.
@@ -110,7 +127,7 @@ func choose(m *roles.Manifest, targets []string) ([]roles.Role, error) {
 	for _, t := range targets {
 		i := slices.IndexFunc(m.Roles, func(r roles.Role) bool { return r.Name == t })
 		if i < 0 {
-			return nil, hint.Wrap(fmt.Errorf("no role %q in the manifest", t), "the roles are listed by: ovsactl status")
+			return nil, hint.Wrap(fmt.Errorf("no role %q in the manifest", t), "%s", rolesOf(m))
 		}
 		out = append(out, m.Roles[i])
 	}
@@ -176,22 +193,28 @@ func foreign(d vm.State, dataDir string) error {
 	return nil
 }
 
-// checkTPMs makes roles whose guest runs on an unbound vTPM start again.
-func (e *Engine) checkTPMs(ctx context.Context, m *roles.Manifest, p *Plan) error {
+// checkTPMs makes roles whose guest runs on an unbound vTPM start again. To verify
+// a record takes a millisecond of arithmetic, so all processors do.
+func (e *Engine) checkTPMs(ctx context.Context, p *Plan) error {
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range p.Roles {
-		rp := &p.Roles[i]
-		if rp.Action != NoAction || rp.role.VTPM == nil {
-			continue
+		if rp := &p.Roles[i]; rp.Action == NoAction && rp.role.VTPM != nil {
+			all.Go(func() error { return e.checkTPM(ctx, rp) })
 		}
-		status, err := e.TPM.Status(ctx, rp.state.UUID)
-		if err != nil {
-			return fmt.Errorf("role %q: vtpm: %w", rp.Role, err)
-		}
-		if status.Binding != "bound" {
-			rp.Action = Reboot
-			rp.Changes = append(rp.Changes, Change{"vtpm.binding", string(status.Binding), "bound", Restart})
-			rp.Reason = status.Reason
-		}
+	}
+	return all.Wait()
+}
+
+func (e *Engine) checkTPM(ctx context.Context, rp *RolePlan) error {
+	status, err := e.TPM.Status(ctx, rp.state.UUID)
+	if err != nil {
+		return fmt.Errorf("role %q: vtpm: %w", rp.Role, err)
+	}
+	if status.Binding != vtpm.Bound {
+		rp.Action = Reboot
+		rp.Changes = append(rp.Changes, Change{"vtpm.binding", string(status.Binding), string(vtpm.Bound), Restart})
+		rp.Reason = status.Reason
 	}
 	return nil
 }
@@ -231,7 +254,7 @@ func (e *Engine) planImages(ctx context.Context, p *Plan) error {
 		}
 		_, cached, err := e.Images.Lookup(ctx, imageSource(img))
 		if err != nil {
-			return fmt.Errorf("image %q: %w", img.Name, err)
+			return err
 		}
 		p.Images = append(p.Images, ImagePlan{img.Name, cached})
 	}
@@ -271,7 +294,7 @@ func (c *packageCache) of(r roles.Role) ([]component.Package, error) {
 				pkg, err = c.engine.Packages.Open(want.Name)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("role %q: component %q: %w", r.Name, want.Name, err)
+				return nil, fmt.Errorf("role %q: %w", r.Name, err)
 			}
 			c.opened[key] = pkg
 		}

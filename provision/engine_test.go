@@ -38,6 +38,18 @@ func TestApplyTwiceChangesNothing(t *testing.T) {
 	}
 }
 
+func TestPlanOfANewRoleNamesItsComponents(t *testing.T) {
+	w := newWorld(t)
+	p, err := w.engine().Plan(w.life(t.Context(), 0), manifest(t, w, nil), provision.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := provision.Change{Attribute: "component.developer", New: "1", Effect: provision.None}
+	if !slices.Contains(p.Roles[0].Changes, want) {
+		t.Errorf("no %+v in %+v", want, p.Roles[0].Changes)
+	}
+}
+
 func TestChangesHaveTheirEffect(t *testing.T) {
 	role := func(m *roles.Manifest) *roles.Role { return &m.Roles[0] }
 	for _, tt := range []struct {

@@ -111,6 +111,10 @@ func decide(rp *RolePlan) {
 		for _, a := range rp.intent.attributes() {
 			rp.Changes = append(rp.Changes, Change{Attribute: a.name, New: a.value, Effect: None})
 		}
+		for _, c := range componentChanges(rp, intent{}) {
+			c.Effect = None
+			rp.Changes = append(rp.Changes, c)
+		}
 		return
 	}
 	old, err := decodeIntent(seen.Metadata.Intent)

@@ -106,7 +106,9 @@ func (h tpmHost) Manufacture(_ context.Context, id vtpm.Identity) error {
 		return err
 	}
 	h.mu.Lock()
-	h.tpms[id.UUID] = h.tpms[id.UUID]
+	if _, made := h.tpms[id.UUID]; !made {
+		h.tpms[id.UUID] = false
+	}
 	h.mu.Unlock()
 	return h.call()
 }

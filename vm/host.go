@@ -35,7 +35,8 @@ type Host struct {
 	conn   *libvirt.Connect
 	closed bool
 
-	logs sync.Mutex // held while the pool of serial logs exists
+	logs  sync.Mutex // held while the pool of serial logs exists
+	pools sync.Mutex // held while a pool is made
 }
 
 const (

@@ -3,6 +3,7 @@ package vm_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vm"
@@ -52,7 +55,7 @@ func labSpec(name string) vm.Spec {
 // labPool makes a pool of the test's own that QEMU can reach.
 func labPool(t *testing.T, h *vm.Host) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/lib/libvirt", "lab-test-")
+	dir, err := os.MkdirTemp("/var/lib/libvirt", "lab-test-") //nolint:usetesting // QEMU, which is not root, has to reach it
 	must(t, err)
 	must(t, os.Chmod(dir, 0o755))
 	spec := vm.PoolSpec{Name: "ovsatest", Path: filepath.Join(dir, "vm_images")}
@@ -321,4 +324,27 @@ func leavesNothing(t *testing.T, spec vm.Spec) {
 	if pools := virsh(t, "pool-list", "--all", "--name"); strings.Contains(pools, "ovsactl-serial") {
 		t.Errorf("left: pool %s", pools)
 	}
+}
+
+// TestLabPoolIsUsedByManyAtOnce: an apply makes the disks and seeds of all roles
+// at the same time, and libvirt refuses to look for a volume while it writes one.
+func TestLabPoolIsUsedByManyAtOnce(t *testing.T) {
+	h := labHost(t)
+	pool := labPool(t, h)
+	base := "base.img"
+	must(t, h.WriteVolume(t.Context(), pool, base, make([]byte, 1<<20)))
+	var all errgroup.Group
+	for i := range 16 {
+		all.Go(func() error {
+			return h.CreateOverlay(t.Context(), pool, fmt.Sprintf("disk%d.qcow2", i), base, 1<<30)
+		})
+		all.Go(func() error {
+			return h.WriteVolume(t.Context(), pool, fmt.Sprintf("seed%d.img", i), make([]byte, 1<<20))
+		})
+		all.Go(func() error {
+			_, err := h.Volumes(t.Context(), pool)
+			return err
+		})
+	}
+	must(t, all.Wait())
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -21,6 +22,8 @@ func (h *Host) EnsurePool(ctx context.Context, spec PoolSpec) error {
 	if err != nil {
 		return err
 	}
+	h.pools.Lock() // defining is not idempotent in libvirt
+	defer h.pools.Unlock()
 	return do(ctx, h, fmt.Sprintf("make storage pool %q", spec.Name), func(c *libvirt.Connect) error {
 		pool, err := c.LookupStoragePoolByName(spec.Name)
 		created := false
@@ -106,7 +109,7 @@ func (h *Host) Volumes(ctx context.Context, pool string) ([]string, error) {
 		if active, err := p.IsActive(); err != nil || !active {
 			return nil, err
 		}
-		if err := p.Refresh(0); err != nil {
+		if err := refresh(ctx, p); err != nil {
 			return nil, err
 		}
 		names, err := p.ListStorageVolumes()
@@ -133,15 +136,15 @@ func (h *Host) DeleteVolume(ctx context.Context, pool, name string) error {
 		}
 		defer p.Free()
 		// The mark goes first: what is left of a base is then incomplete.
-		if err := deleteVolume(p, name+completeSuffix); err != nil {
+		if err := deleteVolume(ctx, p, name+completeSuffix); err != nil {
 			return err
 		}
-		return deleteVolume(p, name)
+		return deleteVolume(ctx, p, name)
 	})
 }
 
-func deleteVolume(p *libvirt.StoragePool, name string) error {
-	v, err := findVolume(p, name)
+func deleteVolume(ctx context.Context, p *libvirt.StoragePool, name string) error {
+	v, err := findVolume(ctx, p, name)
 	if err != nil || v == nil {
 		return err
 	}
@@ -155,12 +158,12 @@ func deleteVolume(p *libvirt.StoragePool, name string) error {
 
 // findVolume returns nil when there is none. libvirt only knows the volumes it
 // made or saw at the last refresh, so a miss is looked up again after one.
-func findVolume(p *libvirt.StoragePool, name string) (*libvirt.StorageVol, error) {
+func findVolume(ctx context.Context, p *libvirt.StoragePool, name string) (*libvirt.StorageVol, error) {
 	v, err := p.LookupStorageVolByName(name)
 	if !isCode(err, libvirt.ERR_NO_STORAGE_VOL) {
 		return v, err
 	}
-	if err := p.Refresh(0); err != nil {
+	if err := refresh(ctx, p); err != nil {
 		return nil, err
 	}
 	v, err = p.LookupStorageVolByName(name)
@@ -169,6 +172,23 @@ func findVolume(p *libvirt.StoragePool, name string) (*libvirt.StorageVol, error
 	}
 	return v, err
 }
+
+// refresh makes libvirt look at the pool's directory. It refuses to while a volume
+// is written in that pool, by anybody, so it is asked again until ctx ends.
+func refresh(ctx context.Context, p *libvirt.StoragePool) error {
+	for {
+		err := p.Refresh(0)
+		if !isCode(err, libvirt.ERR_INTERNAL_ERROR) || !strings.Contains(err.Error(), "asynchronous jobs") {
+			return err
+		}
+		if sleep(ctx, poolBusy) != nil {
+			return err
+		}
+	}
+}
+
+// poolBusy is how long to wait for a pool in which a volume is written.
+const poolBusy = 20 * time.Millisecond
 
 // withPool runs f with a pool that must exist and run.
 func withPool(c *libvirt.Connect, name string, f func(*libvirt.StoragePool) error) error {
@@ -197,13 +217,13 @@ func (h *Host) CreateOverlay(ctx context.Context, pool, name, base string, size 
 	}
 	return do(ctx, h, fmt.Sprintf("make volume %q", name), func(c *libvirt.Connect) error {
 		return withPool(c, pool, func(p *libvirt.StoragePool) error {
-			return overlay(p, name, base, size)
+			return overlay(ctx, p, name, base, size)
 		})
 	})
 }
 
-func overlay(p *libvirt.StoragePool, name, base string, size uint64) error {
-	below, err := findVolume(p, base)
+func overlay(ctx context.Context, p *libvirt.StoragePool, name, base string, size uint64) error {
+	below, err := findVolume(ctx, p, base)
 	if err != nil {
 		return err
 	}
@@ -215,7 +235,7 @@ func overlay(p *libvirt.StoragePool, name, base string, size uint64) error {
 	if err != nil {
 		return err
 	}
-	old, err := findVolume(p, name)
+	old, err := findVolume(ctx, p, name)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (h *Host) SerialTail(ctx context.Context, name string, lines int) ([]string
 	return call(ctx, h, fmt.Sprintf("read serial log of domain %q", name), func(c *libvirt.Connect) ([]string, error) {
 		var tail []string
 		err := h.withLogs(c, func(p *libvirt.StoragePool) error {
-			v, err := findVolume(p, serialLog(name))
+			v, err := findVolume(ctx, p, serialLog(name))
 			if err != nil || v == nil {
 				return err
 			}
@@ -54,7 +54,7 @@ func (h *Host) removeSerialLog(ctx context.Context, name string) error {
 				if !ok || rotated != "" && !strings.HasPrefix(rotated, ".") {
 					continue
 				}
-				if err := deleteVolume(p, n); err != nil {
+				if err := deleteVolume(ctx, p, n); err != nil {
 					return err
 				}
 			}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/vm"
 )
@@ -189,4 +191,16 @@ func BenchmarkDomains(b *testing.B) {
 			b.Fatal(len(all), err)
 		}
 	}
+}
+
+// TestDriverPoolIsMadeByManyAtOnce: an apply ensures its pool once for each
+// image, at the same time.
+func TestDriverPoolIsMadeByManyAtOnce(t *testing.T) {
+	h := driver(t)
+	spec := vm.PoolSpec{Name: "shared", Path: "/shared"}
+	var all errgroup.Group
+	for range 16 {
+		all.Go(func() error { return h.EnsurePool(t.Context(), spec) })
+	}
+	must(t, all.Wait())
 }

@@ -35,7 +35,7 @@ func (h *Host) EnsureBase(ctx context.Context, pool string, img image.Image, pro
 	operation := fmt.Sprintf("upload image %q", img.Name)
 	complete := func(c *libvirt.Connect) (done bool, err error) {
 		err = withPool(c, pool, func(p *libvirt.StoragePool) error {
-			done, err = baseComplete(p, name)
+			done, err = baseComplete(ctx, p, name)
 			return err
 		})
 		return done, err
@@ -61,9 +61,9 @@ func (h *Host) EnsureBase(ctx context.Context, pool string, img image.Image, pro
 }
 
 // baseComplete looks for the mark and for what it marks.
-func baseComplete(p *libvirt.StoragePool, name string) (bool, error) {
+func baseComplete(ctx context.Context, p *libvirt.StoragePool, name string) (bool, error) {
 	for _, n := range []string{name + completeSuffix, name} {
-		v, err := findVolume(p, n)
+		v, err := findVolume(ctx, p, n)
 		if err != nil || v == nil {
 			return false, err
 		}
@@ -74,7 +74,7 @@ func baseComplete(p *libvirt.StoragePool, name string) (bool, error) {
 
 func uploadBase(ctx context.Context, c *libvirt.Connect, p *libvirt.StoragePool, name string, img image.Image, progress image.Progress) error {
 	for _, stale := range []string{name + completeSuffix, name} {
-		if err := deleteVolume(p, stale); err != nil {
+		if err := deleteVolume(ctx, p, stale); err != nil {
 			return err
 		}
 	}
@@ -96,14 +96,14 @@ func uploadBase(ctx context.Context, c *libvirt.Connect, p *libvirt.StoragePool,
 	// The volume is made as raw: a qcow2 one would come with a header of its
 	// own, which would show through the holes of the file.
 	if err := writeVolume(ctx, c, p, rawVolume{name, uint64(info.Size())}, src); err != nil {
-		return errors.Join(err, deleteVolume(p, name))
+		return errors.Join(err, deleteVolume(ctx, p, name))
 	}
 	mark, err := createVolume(p, rawVolume{name + completeSuffix, 0})
 	if err != nil {
 		return err
 	}
 	mark.Free()
-	return p.Refresh(0) // so that libvirt sees the format that is in the file
+	return refresh(ctx, p) // so that libvirt sees the format that is in the file
 }
 
 // WriteVolume makes a raw volume with these bytes, replacing an old one.
@@ -113,7 +113,7 @@ func (h *Host) WriteVolume(ctx context.Context, pool, name string, data []byte) 
 	}
 	return do(ctx, h, fmt.Sprintf("write volume %q", name), func(c *libvirt.Connect) error {
 		return withPool(c, pool, func(p *libvirt.StoragePool) error {
-			if err := deleteVolume(p, name); err != nil {
+			if err := deleteVolume(ctx, p, name); err != nil {
 				return err
 			}
 			return writeVolume(ctx, c, p, rawVolume{name, uint64(len(data))}, &sparseBytes{r: bytes.NewReader(data)})

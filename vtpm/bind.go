@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -42,9 +44,9 @@ func (h *Host) Bind(ctx context.Context, id Identity) error {
 		return hint.Wrap(fmt.Errorf("bind vtpm of %q: %w", id.Name, ErrMissing), "ovsactl apply makes it")
 	}
 	var record []byte
+	var eks []quote.EK
 	err = withSWTPM(ctx, h.stateDir(id.UUID), func(t transport.TPM) error {
-		eks, err := readEKs(t)
-		if err != nil {
+		if eks, err = readEKs(t); err != nil {
 			return err
 		}
 		if record, err = h.makeRecord(ctx, id, eks); err != nil {
@@ -58,13 +60,41 @@ func (h *Host) Bind(ctx context.Context, id Identity) error {
 	if err != nil {
 		return fmt.Errorf("bind vtpm of %q: %w", id.Name, err)
 	}
-	if err := os.MkdirAll(h.dir(id.UUID), 0o755); err != nil {
+	return h.keep(id.UUID, record, eks)
+}
+
+// keep copies what a running guest's vTPM does not show to the host: its record
+// and its endorsement keys, which are all public.
+func (h *Host) keep(uuid string, record []byte, eks []quote.EK) error {
+	if err := os.MkdirAll(h.dir(uuid), 0o755); err != nil {
 		return fmt.Errorf("keep record: %w", err)
 	}
-	if err := atomicfile.WriteFile(h.recordPath(id.UUID), record, 0o644); err != nil {
+	keys, err := json.Marshal(eks)
+	if err != nil {
+		return fmt.Errorf("keep endorsement keys: %w", err)
+	}
+	if err := atomicfile.WriteFile(h.eksPath(uuid), keys, 0o644); err != nil {
+		return fmt.Errorf("keep endorsement keys: %w", err)
+	}
+	if err := atomicfile.WriteFile(h.recordPath(uuid), record, 0o644); err != nil {
 		return fmt.Errorf("keep record: %w", err)
 	}
 	return nil
+}
+
+// kept reads what keep wrote.
+func (h *Host) kept(uuid string) (record []byte, eks []quote.EK, err error) {
+	if record, err = os.ReadFile(h.recordPath(uuid)); err != nil {
+		return nil, nil, fmt.Errorf("read record: %w", err)
+	}
+	keys, err := os.ReadFile(h.eksPath(uuid))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read endorsement keys: %w", err)
+	}
+	if err := json.Unmarshal(keys, &eks); err != nil {
+		return nil, nil, fmt.Errorf("read endorsement keys: %w", err)
+	}
+	return record, eks, nil
 }
 
 // readEKs reads what a vTPM says about its endorsement keys.
@@ -130,11 +160,12 @@ func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK) ([]b
 			return err
 		}
 		extra := quote.BindExtraData(record.Claims)
-		q, err := quotePCRs(t, ak, quote.DefaultPCRs(), extra[:])
+		key := tpm2.NamedHandle{Handle: akHandle, Name: tpm2.TPM2BName{Buffer: ak.name}}
+		q, err := attest.Quote(t, key, quote.DefaultPCRs(), extra[:])
 		if err != nil {
 			return err
 		}
-		record.AK, record.Attest, record.Signature, record.PCRs = ak.public, q.attest, q.signature, q.pcrs
+		record.AK, record.Attest, record.Signature, record.PCRs = ak.public, q.Attest, q.Signature, q.PCRs
 		return nil
 	})
 	if err != nil {

@@ -3,8 +3,6 @@ package vtpm
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 	"github.com/ovsactl/ovsactl/vtpm/guest"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
@@ -41,6 +40,10 @@ func (h *Host) withHostTPM(ctx context.Context, do func(transport.TPM) error) er
 		return err
 	}
 	defer l.Release()
+	return h.openHostTPM(ctx, do)
+}
+
+func (h *Host) openHostTPM(ctx context.Context, do func(transport.TPM) error) error {
 	t, err := guest.Open(ctx, h.opts.TPM)
 	if errors.Is(err, fs.ErrNotExist) {
 		return hint.Wrap(fmt.Errorf("host TPM: %w", err),
@@ -83,36 +86,16 @@ func (h *Host) hostState(ctx context.Context) (hostState, error) {
 	return h.current, h.err
 }
 
-// akTemplate is a restricted ECDSA P-256 key that signs what the TPM itself
-// says, and nothing else.
-func akTemplate() tpm2.TPMTPublic {
-	return tpm2.TPMTPublic{
-		Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
-		ObjectAttributes: tpm2.TPMAObject{
-			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
-			UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true,
-		},
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
-			Scheme: tpm2.TPMTECCScheme{
-				Scheme:  tpm2.TPMAlgECDSA,
-				Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256}),
-			},
-			CurveID: tpm2.TPMECCNistP256,
-		}),
-	}
-}
-
 type attestationKey struct {
 	name   []byte
 	public []byte // TPMT_PUBLIC
 }
 
-// ensureAK returns the host's AK, which it makes where there is none. It is in
-// the endorsement hierarchy, where a quote's counters are not obfuscated.
+// ensureAK returns the host's AK, which it makes where there is none.
 func ensureAK(t transport.TPM) (attestationKey, error) {
 	name, pub, err := objectName(t, akHandle)
 	if err == nil {
-		want := akTemplate()
+		want := attest.Template()
 		if pub.Type != want.Type || pub.ObjectAttributes != want.ObjectAttributes {
 			return attestationKey{}, hint.Wrap(fmt.Errorf("the object at %#x is not an attestation key of ours", akHandle),
 				"something else uses this handle: tpm2_evictcontrol -C o -c %#x removes it", uint32(akHandle))
@@ -122,7 +105,7 @@ func ensureAK(t transport.TPM) (attestationKey, error) {
 	if !errors.Is(err, tpm2.TPMRCHandle) {
 		return attestationKey{}, err
 	}
-	rsp, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(akTemplate())}.Execute(t)
+	rsp, err := attest.Create(t)
 	if err != nil {
 		return attestationKey{}, fmt.Errorf("create the host's attestation key: %w", err)
 	}
@@ -131,75 +114,6 @@ func ensureAK(t transport.TPM) (attestationKey, error) {
 		return attestationKey{}, fmt.Errorf("keep the host's attestation key: %w", err)
 	}
 	return attestationKey{rsp.Name.Buffer, rsp.OutPublic.Bytes()}, nil
-}
-
-// signed is a quote with the values that it is over.
-type signed struct {
-	attest, signature []byte
-	pcrs              []quote.PCR
-}
-
-// quotePCRs quotes registers of the SHA-256 bank with the AK, again when one
-// was extended between the quote and the reading of the values.
-func quotePCRs(t transport.TPM, ak attestationKey, pcrs []int, extra []byte) (signed, error) {
-	for range 3 {
-		rsp, err := tpm2.Quote{
-			SignHandle:     tpm2.NamedHandle{Handle: akHandle, Name: tpm2.TPM2BName{Buffer: ak.name}},
-			QualifyingData: tpm2.TPM2BData{Buffer: extra},
-			InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
-			PCRSelect:      pcrSelection(pcrs),
-		}.Execute(t)
-		if err != nil {
-			return signed{}, fmt.Errorf("quote: %w", err)
-		}
-		values, err := readPCRs(t, pcrs)
-		if err != nil {
-			return signed{}, err
-		}
-		attest, err := rsp.Quoted.Contents()
-		if err != nil {
-			return signed{}, fmt.Errorf("quote: %w", err)
-		}
-		info, err := attest.Attested.Quote()
-		if err != nil {
-			return signed{}, fmt.Errorf("quote: %w", err)
-		}
-		digest := sha256.New()
-		for _, v := range values {
-			digest.Write(v.Digest)
-		}
-		if subtle.ConstantTimeCompare(info.PCRDigest.Buffer, digest.Sum(nil)) == 1 {
-			return signed{rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature), values}, nil
-		}
-	}
-	return signed{}, errors.New("quote: the registers keep changing")
-}
-
-func pcrSelection(pcrs []int) tpm2.TPMLPCRSelection {
-	var indices []uint
-	for _, i := range pcrs {
-		indices = append(indices, uint(i))
-	}
-	return tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{
-		Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(indices...),
-	}}}
-}
-
-func readPCRs(t transport.TPM, pcrs []int) ([]quote.PCR, error) {
-	var values []quote.PCR
-	for some := range slices.Chunk(pcrs, 8) { // one command gives at most eight
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: pcrSelection(some)}.Execute(t)
-		if err != nil {
-			return nil, fmt.Errorf("read PCRs: %w", err)
-		}
-		if len(rsp.PCRValues.Digests) != len(some) {
-			return nil, hint.Wrap(fmt.Errorf("read PCRs: %d of %d", len(rsp.PCRValues.Digests), len(some)), "turn the TPM's SHA-256 bank on")
-		}
-		for i, d := range rsp.PCRValues.Digests {
-			values = append(values, quote.PCR{Index: some[i], Digest: d.Buffer})
-		}
-	}
-	return values, nil
 }
 
 // ekChain is the certificate of the host's EK and, from the trust directory,
@@ -225,6 +139,24 @@ func (h *Host) ekChain(t transport.TPM) ([]*x509.Certificate, error) {
 		return h.completeChain(leaf)
 	}
 	return nil, nil
+}
+
+// EKIssuer is the issuer of the host TPM's endorsement key certificate, "" when
+// the TPM has none. It makes nothing, not even the directory of the locks.
+func (h *Host) EKIssuer(ctx context.Context) (string, error) {
+	open := h.withHostTPM
+	if _, err := os.Stat(h.dir("locks")); errors.Is(err, fs.ErrNotExist) {
+		open = h.openHostTPM // nothing here has ever used the TPM
+	}
+	var name string
+	err := open(ctx, func(t transport.TPM) error {
+		chain, err := h.ekChain(t)
+		if err == nil && len(chain) > 0 {
+			name = issuer(chain[0].Raw)
+		}
+		return err
+	})
+	return name, err
 }
 
 func (h *Host) completeChain(leaf *x509.Certificate) ([]*x509.Certificate, error) {

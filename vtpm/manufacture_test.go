@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,8 +152,14 @@ func TestStateInUseIsRefused(t *testing.T) {
 	if err := h.Bind(t.Context(), id); !errors.Is(err, vtpm.ErrRunning) {
 		t.Errorf("bind of a running guest's vTPM: %v", err)
 	}
-	if v, err := h.Verify(t.Context(), id.UUID, true); err != nil || v.Source != vtpm.FromHost || !v.OK() {
+	v, err := h.Verify(t.Context(), id.UUID, true)
+	if err != nil || v.Source != vtpm.FromHost || !v.OK() {
 		t.Errorf("verify of a running guest: %v, %v", v.Source, err)
+	}
+	for _, step := range []string{quote.StepEKs, quote.StepEKCerts} {
+		if got := v.Step(step); got.Status != quote.Passed {
+			t.Errorf("running, %+v", got)
+		}
 	}
 }
 
@@ -196,23 +204,17 @@ func TestHostWithoutATPM(t *testing.T) {
 	}
 }
 
-// BenchmarkManufacture is beside BenchmarkSwtpmSetup, which makes the same.
-func BenchmarkManufacture(b *testing.B) {
-	host := vtpmtest.New(b)
-	h := host.Open(b)
-	for b.Loop() {
-		if err := errors.Join(h.Manufacture(b.Context(), id), h.Remove(b.Context(), id.UUID)); err != nil {
-			b.Fatal(err)
-		}
+func TestEKIssuerMakesNothing(t *testing.T) {
+	host := vtpmtest.New(t)
+	name, err := host.Open(t).EKIssuer(t.Context())
+	if err != nil || !strings.Contains(name, "CN=") {
+		t.Errorf("issuer %q, %v", name, err)
 	}
-}
-
-func BenchmarkSwtpmSetup(b *testing.B) {
-	for b.Loop() {
-		out, err := exec.Command("swtpm_setup", "--tpm2", "--tpm-state", b.TempDir(), "--createek",
-			"--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--pcr-banks", "sha256,sha384", "--overwrite").CombinedOutput()
-		if err != nil {
-			b.Fatalf("%v: %s", err, out)
-		}
+	if _, err := os.Stat(filepath.Join(host.DataDir, "vtpm", "locks")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("looking left locks: %v", err)
+	}
+	host.TPM = "unix:/nonexistent/tpm"
+	if name, err := host.Open(t).EKIssuer(t.Context()); err == nil {
+		t.Errorf("issuer %q without a TPM", name)
 	}
 }

@@ -26,9 +26,9 @@ const (
 
 // Status describes a vTPM without starting it.
 type Status struct {
-	Binding   Binding
-	Simulated bool      // the host TPM is a stand-in
-	Issuer    string    // of the host TPM's EK certificate, "" when there is none
-	BoundAt   time.Time // zero when unbound
-	Reason    string    // why it is stale or unbound
+	Binding   Binding   `json:"binding"`
+	Simulated bool      `json:"simulated"`                // the host TPM is a stand-in
+	Issuer    string    `json:"host_ek_issuer,omitempty"` // of the host TPM's EK certificate
+	BoundAt   time.Time `json:"bound_at,omitzero"`        // zero when unbound
+	Reason    string    `json:"reason,omitempty"`         // why it is stale or unbound
 }

@@ -94,7 +94,7 @@ func (d Dirs) Open(component string) (Package, error) {
 func File(name, path string) (Package, error) {
 	pkg, meta, err := read(path)
 	if err != nil {
-		return Package{}, fmt.Errorf("open component %q: %w", name, err)
+		return Package{}, hint.Wrap(fmt.Errorf("open component %q: %w", name, err), "check the component's `path`: a tarball with one top directory that has an install.sh")
 	}
 	pkg.Name, pkg.Version = name, meta.Version
 	if pkg.Version == "" {

@@ -177,10 +177,9 @@ func (l *listing) readMeta(r io.Reader) error {
 		return fmt.Errorf("%s is over %d bytes", metaName, maxMeta)
 	}
 	var m meta
-	if json.Unmarshal(text, &m) != nil || m.Format != 1 || !plainVersion(m.Version) {
-		return nil // somebody else's file of that name
+	if json.Unmarshal(text, &m) == nil && m.Format == 1 && plainVersion(m.Version) {
+		l.meta = m // else it is somebody else's file of that name
 	}
-	l.meta = m
 	return nil
 }
 

@@ -91,6 +91,8 @@ func checkKVM(f Facts) Line {
 	switch {
 	case f.KVM.Device != "":
 		return line("KVM", Advised, f.KVM.Device, need, "load kvm_intel or kvm_amd; in a virtual machine, turn on nested virtualisation; else guests are emulated")
+	case !f.KVM.Probed && !f.Libvirt.Up:
+		return line("KVM", Unknown, or(f.KVM.Reason, "libvirt does not answer"), need, prepare)
 	case !f.KVM.Probed:
 		return line("KVM", Unknown, or(f.KVM.Reason, "/dev/kvm opens"), need, "build an image first (ovsactl image build), or put a kernel in /boot")
 	}

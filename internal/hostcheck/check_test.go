@@ -101,6 +101,15 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Another kernel does not help where libvirt is down.
+func TestKVMWantsLibvirtFirst(t *testing.T) {
+	f := ready()
+	f.KVM, f.Libvirt.Up = KVM{Reason: "libvirt does not answer"}, false
+	if l := find(t, Check(f, "/var/OVSA"), "KVM"); l.Status != Unknown || l.Fix != prepare {
+		t.Errorf("got %+v", l)
+	}
+}
+
 func find(t *testing.T, lines []Line, name string) Line {
 	t.Helper()
 	for _, l := range lines {

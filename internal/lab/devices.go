@@ -29,8 +29,12 @@ func shareKVM() error {
 		return fmt.Errorf("look at %s: %w", kvmDevice, err)
 	}
 	group, err := user.LookupGroup("kvm")
-	if err != nil {
+	var unknown user.UnknownGroupError
+	if errors.As(err, &unknown) {
 		return nil // no QEMU package here, so nobody to share it with
+	}
+	if err != nil {
+		return fmt.Errorf("look up group kvm: %w", err)
 	}
 	gid, err := strconv.Atoi(group.Gid)
 	if err != nil {

@@ -10,8 +10,12 @@ import (
 	"time"
 )
 
-// stillEvery is how long a step is silent before a line says that it goes on.
-const stillEvery = 10 * time.Second
+const (
+	// startedAfter is how long a step takes before it is worth a line that it began.
+	startedAfter = 2 * time.Second
+	// stillEvery is how long a step is silent before a line says that it goes on.
+	stillEvery = 30 * time.Second
+)
 
 // plain writes a line per event.
 type plain struct {
@@ -27,12 +31,14 @@ type plain struct {
 // running is a step in progress.
 type running struct {
 	begin, told time.Time
+	started     bool // that has been told
 	stage       string
 	last        Event // of progress
 }
 
-// NewPlain is a view for pipes and logs: a line when a step begins, ends or does
-// something else, and one every ten seconds for what takes long.
+// NewPlain is a view for pipes and logs: a line when a step ends or does
+// something else, and for what takes long one when it has begun and one every
+// half minute.
 func NewPlain(w io.Writer) View { return newPlain(w, time.Now) }
 
 func newPlain(w io.Writer, now func() time.Time) *plain {
@@ -51,7 +57,6 @@ func (p *plain) Observe(e Event) {
 	switch e.Kind {
 	case Started:
 		p.steps[e.Step] = &running{begin: now, told: now}
-		fmt.Fprintf(p.w, "%s: started\n", e.Step)
 	case Progress:
 		r := p.steps[e.Step]
 		if r == nil {
@@ -61,7 +66,7 @@ func (p *plain) Observe(e Event) {
 		// What a stage does just now, after a colon, is for people who watch.
 		stage, _, _ := strings.Cut(e.Stage, ":")
 		if stage != r.stage {
-			r.stage, r.told = stage, now
+			r.stage, r.told, r.started = stage, now, true
 			fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(stage))
 		}
 	case Done:
@@ -82,7 +87,14 @@ func (p *plain) tick() {
 	now := p.now()
 	for _, step := range slices.Sorted(maps.Keys(p.steps)) {
 		r := p.steps[step]
-		if p.closed || now.Sub(r.told) < stillEvery {
+		if p.closed {
+			return
+		}
+		if !r.started && now.Sub(r.begin) >= startedAfter {
+			r.started = true
+			fmt.Fprintf(p.w, "%s: started\n", step)
+		}
+		if now.Sub(r.told) < stillEvery {
 			continue
 		}
 		r.told = now

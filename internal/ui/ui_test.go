@@ -40,18 +40,23 @@ func TestPlain(t *testing.T) {
 	v.Observe(Event{Kind: Started, Step: "image.debian"})
 	v.Observe(Event{Kind: Progress, Step: "image.debian", Stage: "fetch", Done: 1, Total: 4 << 20})
 	v.Observe(Event{Kind: Progress, Step: "image.debian", Stage: "fetch: a detail", Done: 1 << 20, Total: 4 << 20})
-	c.t = c.t.Add(9 * time.Second)
-	v.tick()
-	c.t = c.t.Add(time.Second)
-	v.tick()
-	v.Observe(Event{Kind: Done, Step: "image.debian", Elapsed: 10 * time.Second})
+	v.Observe(Event{Kind: Started, Step: "role.a/reachable"})
+	v.Observe(Event{Kind: Started, Step: "role.a/disk"})
+	v.Observe(Event{Kind: Done, Step: "role.a/disk", Elapsed: time.Second})
+	for _, d := range []time.Duration{2 * time.Second, 27 * time.Second, time.Second} {
+		c.t = c.t.Add(d)
+		v.tick()
+	}
+	v.Observe(Event{Kind: Done, Step: "image.debian", Elapsed: 30 * time.Second})
 	v.Observe(Event{Kind: Failed, Step: "role.a/components", Elapsed: time.Second, Text: "exit 1\n\x1b[31mred\x07"})
 	v.Close()
 	v.Observe(Event{Kind: Note, Step: "late", Text: "not shown"})
-	want := `image.debian: started
-image.debian: fetch
-image.debian: still running, 10.0s, 25% of 4.0 MiB
-image.debian: done after 10.0s
+	want := `image.debian: fetch
+role.a/disk: done after 1.0s
+role.a/reachable: started
+image.debian: still running, 30.0s, 25% of 4.0 MiB
+role.a/reachable: still running, 30.0s
+image.debian: done after 30.0s
 `
 	got := out.String()
 	if !strings.HasPrefix(got, want) || strings.Contains(got, "late") {

@@ -12,20 +12,20 @@ import (
 
 // roles is what the story's manifest varies.
 type roles struct {
+	isvImage      string
 	runtimeMemory string
-	runtimeDisk   string
-	runtimeVNC    bool
+	runtimeVTPM   string
+	runtimeExtra  string // more of the runtime's block
+	more          string // more blocks
 }
 
-func first() roles { return roles{runtimeMemory: "1GiB", runtimeDisk: "4GiB"} }
+func first() roles {
+	return roles{isvImage: "image.cloud", runtimeMemory: "1GiB", runtimeVTPM: "crb"}
+}
 
 // manifest renders the two roles of the story: one from a stock cloud image,
 // one from an image of ours.
 func (h *host) manifest(r roles) string {
-	vnc := ""
-	if r.runtimeVNC {
-		vnc = "vnc { display = 7 }"
-	}
 	return fmt.Sprintf(`
 host "local" {
   data_dir = %q
@@ -40,7 +40,7 @@ image "debian" {
 }
 
 role "isv_dev" {
-  image  = image.cloud
+  image  = %s
   cpus   = 1
   memory = "1GiB"
   disk   = "4GiB"
@@ -53,13 +53,12 @@ role "runtime" {
   image  = image.debian
   cpus   = 1
   memory = %q
-  disk   = %q
+  disk   = "4GiB"
   network "default" { address = "192.168.122.30" }
-  vtpm {}
-  %s
+  vtpm { model = %q }
   component "model_hosting" {}
-}
-`, h.dataDir, h.cloud, r.runtimeMemory, r.runtimeDisk, vnc)
+%s}
+%s`, h.dataDir, h.cloud, r.isvImage, r.runtimeMemory, r.runtimeVTPM, r.runtimeExtra, r.more)
 }
 
 // images makes what a lab cannot: it has no way to a package mirror.

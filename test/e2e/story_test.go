@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -20,14 +21,18 @@ func TestStory(t *testing.T) {
 		{"apply again changes nothing", s.noChanges},
 		{"vtpm verify", s.verify},
 		{"guest quote", s.quote},
+		{"tampered records are refused", s.tampered},
+		{"failures stay with their roles", s.failures},
 		{"change in place", s.changeInPlace},
-		{"change with a restart renews the binding", s.changeWithRestart},
+		{"change with a restart", s.changeWithRestart},
+		{"a reboot renews the binding", s.reboot},
 		{"replace, killed at random points", s.replaceKilled},
+		{"libvirtd dies on the way", s.libvirtdDies},
 		{"two applies at once", s.twoAtOnce},
 		{"destroy leaves nothing", s.destroy},
 	} {
 		if !t.Run(part.name, part.do) {
-			h.outside(t, "lab", "run", "--name", h.lab, "--", h.program, "status", s.file)
+			t.Logf("status: %v", h.ovsactl(t, "status", s.file))
 			t.Fatalf("stopped after %q", part.name)
 		}
 	}
@@ -38,16 +43,20 @@ type story struct {
 	file string
 }
 
-// write puts another version of the roles in the manifest's place.
+// change puts another version of the roles in the manifest's place.
 func (s *story) change(t *testing.T, r roles) {
 	t.Helper()
 	s.write(t, "roles.hcl", s.manifest(r))
 }
 
+// foreignMAC is that of a domain which is not ours.
+const foreignMAC = "52:54:00:0f:0f:0f"
+
 // foreign makes things on the host that are not ours and stay untouched.
 func (s *story) foreign(t *testing.T) {
-	s.define(t, "define", `<domain type="qemu"><name>not-ours</name><memory>65536</memory><os><type>hvm</type></os></domain>`)
 	s.define(t, "net-define", `<network><name>not-ours</name></network>`)
+	s.define(t, "define", fmt.Sprintf(`<domain type="qemu"><name>not-ours</name><memory>65536</memory><os><type>hvm</type></os>
+<devices><interface type="network"><mac address=%q/><source network="not-ours"/></interface></devices></domain>`, foreignMAC))
 	if found := s.leftovers(t); len(found) > 0 { // or the last part proves nothing
 		t.Error(report(found))
 	}

@@ -37,13 +37,19 @@ func (s *story) record(t *testing.T) string {
 
 // quote: the guest's own TPM answers a challenge, and its record is the host's.
 func (s *story) quote(t *testing.T) {
-	nonce := make([]byte, 32)
-	rand.Read(nonce)
-	out := s.guest(t, s.file, "runtime", "sudo", "/opt/ovsa/kvm/bin/ovsaruntime", "quote", "--nonce", hex.EncodeToString(nonce))
-	path := s.host.write(t, "quote.json", out)
-	s.must(t, "vtpm", "verify", "runtime", "-f", s.file, "--allow-unenrolled", "--quote", path, "--nonce", hex.EncodeToString(nonce))
+	path, nonce := s.evidence(t)
+	s.must(t, "vtpm", "verify", "runtime", "-f", s.file, "--allow-unenrolled", "--quote", path, "--nonce", nonce)
 	stale := hex.EncodeToString(make([]byte, 32))
 	if r := s.ovsactl(t, "vtpm", "verify", "runtime", "-f", s.file, "--allow-unenrolled", "--quote", path, "--nonce", stale); r.code != 1 {
 		t.Errorf("a quote over another nonce: %v", r)
 	}
+	if r := s.ovsactl(t, "vtpm", "verify", "isv_dev", "-f", s.file, "--allow-unenrolled", "--quote", path, "--nonce", nonce); r.code != 1 {
+		t.Errorf("the quote of another role's guest: %v", r)
+	}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
 }

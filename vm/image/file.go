@@ -57,7 +57,7 @@ func (c *Cache) lookupFile(src Source) (Image, bool, error) {
 	var rec fileRecord
 	data, err := os.ReadFile(c.recordPath(src.File))
 	if err != nil || json.Unmarshal(data, &rec) != nil || rec.Path != src.File || rec.Stamp != now {
-		return Image{}, false, nil // not known: Ensure reads the file
+		return Image{}, false, nil //nolint:nilerr // not known: Ensure reads the file
 	}
 	img, err := rec.image(src)
 	return img, err == nil, err

@@ -90,11 +90,8 @@ func (c *Cache) leftover(sum, origin, name string) Entry {
 // read: somebody else may be removing them.
 func treeUse(path string) int64 {
 	var total int64
-	filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		if n, err := diskUse(name); err == nil {
+	_ = filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
+		if n, useErr := diskUse(name); err == nil && useErr == nil {
 			total += n
 		}
 		return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -57,7 +58,7 @@ func Make(t transport.TPM, nonce, log []byte) (quote.Evidence, error) {
 	}
 	record, err := nv.ReadRecord(t)
 	if errors.Is(err, nv.ErrNoRecord) {
-		return quote.Evidence{}, hint.Wrap(err, "on the host, bind the vTPM with `ovsactl vtpm bind` and start the guest again")
+		return quote.Evidence{}, hint.Wrap(err, "shut the guest down and start it again: each start binds its vTPM")
 	}
 	if err != nil {
 		return quote.Evidence{}, fmt.Errorf("read the host's record: %w", err)
@@ -72,12 +73,12 @@ func Make(t transport.TPM, nonce, log []byte) (quote.Evidence, error) {
 	}
 	defer ak.flush(t)
 	extra := quote.GuestExtraData(nonce, quote.Digest(record))
-	signed, err := ak.quote(t, quote.DefaultGuestPCRs(), extra[:])
+	signed, err := attest.Quote(t, ak.handle, quote.DefaultGuestPCRs(), extra[:])
 	if err != nil {
 		return quote.Evidence{}, err
 	}
 	return quote.Evidence{
-		Version: 1, Nonce: nonce, Attest: signed.attest, Signature: signed.signature, PCRs: signed.pcrs,
+		Version: 1, Nonce: nonce, Attest: signed.Attest, Signature: signed.Signature, PCRs: signed.PCRs,
 		AK: ak.public, EKs: certs, EventLog: log, Record: record,
 	}, nil
 }

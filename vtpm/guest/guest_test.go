@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -138,11 +139,11 @@ func hostRecord(t *testing.T, host string, cert, ekName []byte) []byte {
 		t.Fatal(err)
 	}
 	extra := quote.BindExtraData(claims)
-	q, err := ak.quote(tpm, quote.DefaultPCRs(), extra[:])
+	q, err := attest.Quote(tpm, ak.handle, quote.DefaultPCRs(), extra[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := quote.Record{Claims: claims, Attest: q.attest, Signature: q.signature, PCRs: q.pcrs, AK: ak.public, Simulated: true}.Marshal()
+	record, err := quote.Record{Claims: claims, Attest: q.Attest, Signature: q.Signature, PCRs: q.PCRs, AK: ak.public, Simulated: true}.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func (h *Host) Boot(t testing.TB) {
 	if h.stop != nil {
 		h.stop()
 	}
-	sockets, err := os.MkdirTemp("", "ovsa") // short: a socket's path has 107 bytes
+	sockets, err := os.MkdirTemp("", "ovsa") //nolint:usetesting // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/lock"
 	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
@@ -33,6 +34,9 @@ A second run of the same manifest changes nothing.
 
 The plan and the table of times go to stdout, what happens meanwhile to stderr.
 With --json, stdout is JSON lines.`,
+		Example: `  ovsactl apply roles.hcl
+  ovsactl apply roles.hcl --auto-approve --target runtime
+  ovsactl apply --auto-approve --json | jq -r 'select(.event == "report")'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			return change{env: env, manifest: &manifest, which: which, how: how, question: "Apply this plan?",
@@ -67,6 +71,18 @@ func (f *changeFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run to end (default: for ever)")
 }
 
+func (f *changeFlags) check() error {
+	for _, n := range []struct {
+		flag  string
+		value int64
+	}{{"parallelism", int64(f.parallelism)}, {"timeout", int64(f.timeout)}, {"lock-timeout", int64(f.lockTimeout)}} {
+		if n.value < 0 {
+			return usageError(fmt.Sprintf("--%s is less than 0", n.flag), "leave it out for the default")
+		}
+	}
+	return nil
+}
+
 // change is one run of apply or destroy.
 type change struct {
 	env      Env
@@ -78,6 +94,9 @@ type change struct {
 }
 
 func (c change) run(ctx context.Context) error {
+	if err := c.how.check(); err != nil {
+		return err
+	}
 	m, err := loadManifest(c.env, c.manifest)
 	if err != nil {
 		return err
@@ -115,6 +134,9 @@ func (c change) run(ctx context.Context) error {
 	}
 	if errors.Is(err, provision.ErrRoles) && ctx.Err() == nil {
 		return exitStatus(exitError) // the report has told
+	}
+	if ctx.Err() != nil {
+		return hint.Wrap(err, "run it again: that finishes or undoes what was begun")
 	}
 	return err
 }

@@ -16,6 +16,7 @@ func newConsoleCommand(env Env) *cobra.Command {
 		Long: `Console connects to the guest's serial console, which works before the network
 does. Leave it with Ctrl-] . Only one console of a guest is open at a time: a
 new one ends the old one.`,
+		Example:           `  ovsactl console runtime`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeOneRole(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,6 +48,8 @@ func newScreenshotCommand(env Env) *cobra.Command {
 		Short: "Save what a guest's display shows, as PNG",
 		Long: `Screenshot saves what the guest's display shows to FILE, or writes it to standard
 output for "-". The guest needs a display: a vnc block in its role.`,
+		Example: `  ovsactl screenshot runtime screen.png
+  ovsactl screenshot runtime - | file -`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeOneRole(env),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -21,6 +21,8 @@ func newDestroyCommand(env Env) *cobra.Command {
 		Long: `Removes each role's domain, NVRAM, virtual TPM, disk, seed, reservation and known
 host, from whatever state it is in, and nothing else. Images stay in the cache.
 A virtual TPM that is gone cannot be made again: what was sealed to it is lost.`,
+		Example: `  ovsactl destroy roles.hcl
+  ovsactl destroy --target runtime --auto-approve`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			return change{env: env, manifest: &manifest, which: which, how: how, question: "Destroy these guests and their data?",

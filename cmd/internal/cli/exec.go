@@ -21,7 +21,7 @@ func newExecCommand(env Env) *cobra.Command {
 	var flags hostFlags
 	var opts execOptions
 	cmd := &cobra.Command{
-		Use:   "exec [ROLE...] -- COMMAND [ARG...]",
+		Use:   "exec [flags] [ROLE...] -- COMMAND [ARG...]",
 		Short: "Run a command in several guests at once",
 		Long: `Exec runs a command in the guests of the roles, or in all running ones with
 --all. With more than one, each line of output begins with its role. It exits

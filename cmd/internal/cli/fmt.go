@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,8 +45,9 @@ func formatFiles(env Env, names []string, check bool) error {
 	bad := error(nil)
 	for _, name := range names {
 		differs, err := formatFile(env, name, check)
-		if _, told := err.(exitStatus); told {
-			bad = err
+		var told exitStatus
+		if errors.As(err, &told) {
+			bad = told
 			continue
 		}
 		if err != nil {

@@ -2,15 +2,16 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/hostcheck"
 	"github.com/ovsactl/ovsactl/roles"
@@ -19,9 +20,24 @@ import (
 
 // newHostCommand is `ovsactl host`: the machine itself.
 func newHostCommand(env Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "Check and prepare this machine"}
+	cmd := &cobra.Command{
+		Use:   "host",
+		Short: "Check and prepare this machine",
+		Long: `A host of guests with bound vTPMs needs KVM, a TPM 2.0, libvirt and its packages,
+directories, and a libvirt hook. Check says what is missing, prepare installs and
+sets up what can be.`,
+	}
 	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostHookCommand(env))
 	return cmd
+}
+
+// namedHost is the machine this program runs on, by what flags say of it.
+func namedHost(env Env, flags *hostFlags) (hostcheck.Host, error) {
+	h, err := flags.resolve(env)
+	if err != nil {
+		return hostcheck.Host{}, err
+	}
+	return localHost(h)
 }
 
 // localHost is the machine this program runs on.
@@ -40,14 +56,13 @@ func newHostCheckCommand(env Env) *cobra.Command {
 		Use:   "check",
 		Short: "Say what this machine has and needs, and how to fix it",
 		Long: `Looks at everything a host of guests with bound vTPMs needs and changes nothing.
-Exits 1 when something required is missing.`,
+Each line is ok, missing (required), advised or unknown; what to do about those
+that are not ok follows. Exits 1 when something required is missing.`,
+		Example: `  ovsactl host check
+  ovsactl host check --json | jq '.lines[] | select(.status == "missing")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			resolved, err := flags.resolve(env)
-			if err != nil {
-				return err
-			}
-			h, err := localHost(resolved)
+			h, err := namedHost(env, &flags)
 			if err != nil {
 				return err
 			}
@@ -68,9 +83,7 @@ Exits 1 when something required is missing.`,
 
 func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(env.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(struct {
+		return writeIndented(env.Stdout, struct {
 			OK    bool             `json:"ok"`
 			Lines []hostcheck.Line `json:"lines"`
 		}{hostcheck.Passed(lines), lines})
@@ -78,14 +91,52 @@ func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STATUS\tWHAT\tHAVE\tNEED")
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, l.Have, l.Need)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, clip(diag.Visible(l.Have)), l.Need)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	return printFixes(env, lines)
+}
+
+// haveColumns bounds what a line of the table says of what there is.
+const haveColumns = 56
+
+// clip keeps one long line from widening the whole table.
+func clip(s string) string {
+	if r := []rune(s); len(r) > haveColumns {
+		return string(r[:haveColumns-1]) + "…"
+	}
+	return s
+}
+
+// printFixes says what to do, once for all that it mends, and in full what the
+// table had no room for.
+func printFixes(env Env, lines []hostcheck.Line) error {
+	type key struct {
+		status hostcheck.Status
+		fix    string
+	}
+	names := make(map[key][]string)
+	var order []key
 	for _, l := range lines {
-		if l.Fix != "" {
-			fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", l.Status, l.Name, l.Fix)
+		k := key{l.Status, l.Fix}
+		if l.Fix == "" {
+			continue
+		}
+		if have := diag.Visible(l.Have); clip(have) != have {
+			if _, err := fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", l.Status, l.Name, have); err != nil {
+				return err
+			}
+		}
+		if names[k] == nil {
+			order = append(order, k)
+		}
+		names[k] = append(names[k], l.Name)
+	}
+	for _, k := range order {
+		if _, err := fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", k.status, strings.Join(names[k], ", "), k.fix); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -100,13 +151,11 @@ func newHostPrepareCommand(env Env) *cobra.Command {
 		Long: `Installs missing packages, makes the directories, adds you to the groups, starts
 libvirt and its default network, and installs the libvirt hook that renews the
 binding of virtual TPMs. What is there already is left alone.`,
+		Example: `  ovsactl host prepare --dry-run
+  sudo ovsactl host prepare`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			resolved, err := flags.resolve(env)
-			if err != nil {
-				return err
-			}
-			h, err := localHost(resolved)
+			h, err := namedHost(env, &flags)
 			if err != nil {
 				return err
 			}
@@ -138,7 +187,16 @@ binding of virtual TPMs. What is there already is left alone.`,
 
 // hostProbes wires the checks that other packages know how to make.
 func hostProbes(h hostcheck.Host) hostcheck.Probes {
-	return hostcheck.Probes{KVM: func(ctx context.Context) (bool, string, error) { return probeKVM(ctx, h) }}
+	return hostcheck.Probes{
+		KVM: func(ctx context.Context) (bool, string, error) { return probeKVM(ctx, h) },
+		EKIssuer: func(ctx context.Context, path string) (string, error) {
+			tpm, err := openTPM(roles.Host{DataDir: h.DataDir, TPM: path})
+			if err != nil {
+				return "", err
+			}
+			return tpm.EKIssuer(ctx)
+		},
+	}
 }
 
 // probeKVM runs a guest kernel under KVM: one of an image of ours, or this

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,6 +46,15 @@ func openImages(env Env, dataDir string) (*image.Cache, error) {
 	})
 }
 
+// images opens the image cache of the host that the flags name.
+func (f *hostFlags) images(env Env) (*image.Cache, error) {
+	h, err := f.resolve(env)
+	if err != nil {
+		return nil, err
+	}
+	return openImages(env, h.DataDir)
+}
+
 func imagesDir(dataDir string) string { return filepath.Join(dataDir, "cache", "images") }
 
 // imageSource is what the cache is asked for an image of a manifest.
@@ -65,13 +73,13 @@ func newImageListCommand(env Env) *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the images in the cache",
-		Args:    cobra.NoArgs,
+		Long: `Lists the base images of the data directory: digest, what each was made from, how
+a guest of it gets its first-boot data, size of its disk, and what it takes up.`,
+		Example: `  ovsactl image ls
+  ovsactl image ls --json | jq -r '.[].digest'`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := host.resolve(env)
-			if err != nil {
-				return err
-			}
-			cache, err := openImages(env, h.DataDir)
+			cache, err := host.images(env)
 			if err != nil {
 				return err
 			}
@@ -115,9 +123,7 @@ func printImagesJSON(env Env, entries []image.Entry) error {
 		}
 		views = append(views, v)
 	}
-	enc := json.NewEncoder(env.Stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(views)
+	return writeIndented(env.Stdout, views)
 }
 
 func printImages(env Env, entries []image.Entry) error {
@@ -222,11 +228,7 @@ func newImageRemoveCommand(env Env) *cobra.Command {
 		Example: "  ovsactl image rm 646625f84b30",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := host.resolve(env)
-			if err != nil {
-				return err
-			}
-			cache, err := openImages(env, h.DataDir)
+			cache, err := host.images(env)
 			if err != nil {
 				return err
 			}
@@ -254,7 +256,11 @@ func newImagePruneCommand(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove images that no guest uses, and what interrupted runs left",
-		Args:  cobra.NoArgs,
+		Long: `Removes the images that no guest of this host was made from, and the leftovers of
+builds and downloads that were interrupted.`,
+		Example: `  ovsactl image prune --dry-run
+  ovsactl image prune`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := host.resolve(env)
 			if err != nil {

@@ -19,6 +19,9 @@ func newInitCommand(env Env) *cobra.Command {
 		Short:   "Write a commented manifest to start from",
 		Long: `Init writes a manifest with two roles and comments (roles.hcl where no file is
 named, standard output for "-"). It never replaces a file.`,
+		Example: `  ovsactl init
+  ovsactl init lab.hcl
+  ovsactl init - | less`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := defaultManifest
@@ -38,6 +41,15 @@ named, standard output for "-"). It never replaces a file.`,
 	}
 }
 
+// unwritable adds a hint to an error of a path that the user named.
+func unwritable(err error, text string) error {
+	var path *fs.PathError
+	if !errors.As(err, &path) || hint.Of(err) != "" {
+		return err
+	}
+	return hint.Wrap(err, "%s", text)
+}
+
 // writeNew writes a file that must not exist, whole or not at all.
 func writeNew(name string, data []byte) (err error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
@@ -45,7 +57,7 @@ func writeNew(name string, data []byte) (err error) {
 		return hint.Wrap(fmt.Errorf("%q exists already", name), "give another name, or look at the starter with: ovsactl init -")
 	}
 	if err != nil {
-		return err
+		return unwritable(err, "name a file in a directory that is there and yours, or write to standard output: ovsactl init -")
 	}
 	defer func() {
 		if closeErr := f.Close(); err == nil {

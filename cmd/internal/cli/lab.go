@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -43,7 +42,11 @@ func newLabUpCommand(env Env, name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a lab; one that runs is left alone",
-		Args:  cobra.NoArgs,
+		Long: `Starts a lab and waits until its libvirt and its TPM answer. Needs root. The data
+directory is the lab's own, except for the image cache in it.`,
+		Example: `  ovsactl lab up
+  ovsactl lab up --name second`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := host.resolve(env)
 			if err != nil {
@@ -72,9 +75,13 @@ func newLabUpCommand(env Env, name *string) *cobra.Command {
 
 func newLabRunCommand(env Env, name *string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run -- CMD [ARG...]",
+		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run a command in a lab, with its exit code",
-		Args:  cobra.MinimumNArgs(1),
+		Long: `Runs a command in a lab, in this directory, with this input, output and
+environment, and exits with its exit code.`,
+		Example: `  ovsactl lab run -- ovsactl apply roles.hcl --auto-approve
+  ovsactl lab run --name second -- virsh list --all`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runInLab(cmd.Context(), env, *name, lab.Command{Argv: args})
 		},
@@ -87,7 +94,10 @@ func newLabShellCommand(env Env, name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "shell",
 		Short: "Open a shell in a lab",
-		Args:  cobra.NoArgs,
+		Long: `Opens your shell ($SHELL, else /bin/sh) in a lab. Its ovsactl, virsh and ssh work
+on the lab's host.`,
+		Example: `  ovsactl lab shell`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			shell := env.Getenv("SHELL")
 			if shell == "" {
@@ -120,14 +130,22 @@ func newLabListCommand(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List the labs that run",
-		Args:  cobra.NoArgs,
+		Long: `Lists the labs of this machine: name, first process, since when it is up, and the
+data directory in it.`,
+		Example: `  ovsactl lab ls
+  ovsactl lab ls --json | jq -r '.[].name'`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			labs, err := lab.List()
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(env.Stdout).Encode(append([]lab.Lab{}, labs...))
+				return writeIndented(env.Stdout, append([]lab.Lab{}, labs...)) // [] and not null
+			}
+			if len(labs) == 0 {
+				fmt.Fprintln(env.Stderr, "No labs. `ovsactl lab up` starts one.")
+				return nil
 			}
 			w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tPID\tSINCE\tDATA DIR")
@@ -145,7 +163,11 @@ func newLabDownCommand(env Env, name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "End a lab with everything in it",
-		Args:  cobra.NoArgs,
+		Long: `Ends a lab: its guests, daemons, network and files are gone, whatever they were
+doing. Ending one that does not run is fine.`,
+		Example: `  ovsactl lab down
+  ovsactl lab down --name second`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := lab.Down(cmd.Context(), *name); err != nil {
 				return err

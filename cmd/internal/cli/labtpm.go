@@ -11,6 +11,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/vtpm"
 )
 
 // localCA is where swtpm_localca keeps the CA that it makes, a lab's own.
@@ -47,7 +48,10 @@ func startLabTPM(ctx context.Context, dir, socket, dataDir string) error {
 		return err
 	}
 	go tpm.Wait() // it ends with the lab
-	return waitSocket(ctx, socket)
+	if err := waitSocket(ctx, socket); err != nil {
+		return err
+	}
+	return vtpm.MeasureStandIn(ctx, "unix:"+socket)
 }
 
 func waitSocket(ctx context.Context, path string) error {

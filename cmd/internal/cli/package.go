@@ -36,7 +36,7 @@ in ../share/ovsactl/packages, or where --packages or OVSACTL_PACKAGES says.`,
 			}
 			built, err := component.Build(opts)
 			if err != nil {
-				return err
+				return unwritable(err, "name a directory that can be made: --out DIR")
 			}
 			if asJSON {
 				return writeIndented(env.Stdout, packagesJSON(built))

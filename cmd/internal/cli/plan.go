@@ -24,6 +24,9 @@ nothing and waits for no other run.
 
 With --detailed-exitcode the exit code is 2 when there are changes and 0 when
 there are none.`,
+		Example: `  ovsactl plan
+  ovsactl plan roles.hcl --target runtime --var memory=4GiB
+  ovsactl plan --detailed-exitcode >/dev/null || test $? = 2`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			m, err := loadManifest(env, &manifest)
@@ -64,12 +67,12 @@ there are none.`,
 type selection struct {
 	targets  []string
 	prune    bool
-	packages string
+	packages packagesFlags
 }
 
 func (s *selection) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&s.targets, "target", nil, "only this `role`, as NAME or role.NAME; may be repeated")
-	cmd.Flags().StringVar(&s.packages, "packages", "", "`directory` of the component tarballs (default $OVSACTL_PACKAGES, or beside the program)")
+	s.packages.register(cmd)
 }
 
 func (s *selection) registerPrune(cmd *cobra.Command) {

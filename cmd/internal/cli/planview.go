@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -132,7 +131,5 @@ type planJSON struct {
 }
 
 func writePlanJSON(w io.Writer, p *provision.Plan) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(planJSON{p.Changed(), p})
+	return writeIndented(w, planJSON{p.Changed(), p})
 }

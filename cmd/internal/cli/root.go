@@ -63,12 +63,17 @@ func newRoot(env Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ovsactl",
 		Short: "Guests with proven virtual TPMs for licensed AI models, from one HCL file",
-		Long: `ovsactl turns a Linux host with KVM and a TPM 2.0 into a place where licensed
-AI models run only inside guests that can prove where they run.
+		Long: `ovsactl makes guests on a Linux host with KVM and a TPM 2.0, from one HCL file.
+Each has a virtual TPM that the host's TPM vouches for, so that a guest can prove
+where it runs: the ground for licensed AI models.
 
     ovsactl init                 write a commented roles.hcl
     ovsactl plan roles.hcl       what apply would do
-    ovsactl apply roles.hcl      make it so; a second run changes nothing`,
+    ovsactl apply roles.hcl      make it so; a second run changes nothing
+
+Exit codes: 0 done; 1 an error; 2 there are changes (plan --detailed-exitcode);
+3 the manifest is bad; 130 interrupted. The verbs that run a command in a guest
+or a lab exit with its exit code.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,
@@ -92,10 +97,13 @@ AI models run only inside guests that can prove where they run.
 		newApplyCommand(env),
 		newDestroyCommand(env),
 		newStatusCommand(env),
+		newManCommand(env),
 	)
 	root.AddCommand(inGroup("guests", newSSHCommand(env), newExecCommand(env), newCpCommand(env),
 		newConsoleCommand(env), newLogsCommand(env), newScreenshotCommand(env))...)
-	root.AddCommand(inGroup("host", newHostCommand(env), newLabCommand(env), newImageCommand(env), newPackageCommand(env))...)
+	root.AddCommand(inGroup("host", newHostCommand(env), newVTPMCommand(env), newLabCommand(env),
+		newImageCommand(env), newPackageCommand(env))...)
+	explainUsage(root)
 	return root
 }
 
@@ -111,15 +119,12 @@ func newVersionCommand(env Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Long: `Prints the program's name and version on one line. The version is that of the
+last tag, with the commit where there are later ones.`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(env.Stdout, "ovsactl", buildinfo.Version())
 			return err
 		},
 	}
-}
-
-// usageError is a wrong command line, with what would be right.
-func usageError(problem, hintText string) error {
-	return hint.Wrap(errors.New(problem), "%s", hintText)
 }

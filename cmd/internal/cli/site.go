@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
 
-	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/internal/remote"
 	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
@@ -17,7 +15,7 @@ import (
 
 // openSite opens a host for the verbs that change it: the data directory is
 // made where it is missing, and the key that guests let in.
-func openSite(ctx context.Context, env Env, host roles.Host, packages string) (*provision.Engine, func(), error) {
+func openSite(ctx context.Context, env Env, host roles.Host, packages packagesFlags) (*provision.Engine, func(), error) {
 	// Not 0700: libvirt's QEMU, which is not root, passes through it to the disks.
 	if err := os.MkdirAll(host.DataDir, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("make data directory: %w", err)
@@ -36,7 +34,7 @@ func openSite(ctx context.Context, env Env, host roles.Host, packages string) (*
 }
 
 // openSiteToRead opens a host for the verbs that only look. Nothing is made.
-func openSiteToRead(ctx context.Context, env Env, host roles.Host, packages string) (*provision.Engine, func(), error) {
+func openSiteToRead(ctx context.Context, env Env, host roles.Host, packages packagesFlags) (*provision.Engine, func(), error) {
 	images, err := openImages(env, host.DataDir)
 	if err != nil {
 		return nil, nil, err
@@ -54,12 +52,11 @@ func openSiteToRead(ctx context.Context, env Env, host roles.Host, packages stri
 	if err != nil {
 		return nil, nil, err
 	}
-	program, _ := os.Executable() // unknown: the other places are searched
 	return &provision.Engine{
 		Hypervisor: hypervisor,
 		TPM:        tpm,
 		Images:     images,
-		Packages:   component.Search(cmp.Or(packages, env.Getenv("OVSACTL_PACKAGES")), program),
+		Packages:   packages.resolve(env),
 		DataDir:    host.DataDir,
 		Owner:      owner(),
 	}, func() { hypervisor.Close() }, nil

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -17,7 +16,7 @@ import (
 // newStatusCommand is `ovsactl status`.
 func newStatusCommand(env Env) *cobra.Command {
 	var manifest manifestFlags
-	var packages string
+	var packages packagesFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "status [FILE...]",
@@ -26,6 +25,8 @@ func newStatusCommand(env Env) *cobra.Command {
 		Long: `Shows each role of the manifest, and guests of the same data directory that it
 does not have. The vTPM is bound, stale (bound at an earlier boot of the host),
 unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
+		Example: `  ovsactl status
+  ovsactl status --json | jq -r '.[] | select(.vtpm != "bound") | .role'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
 			m, err := loadManifest(env, &manifest)
@@ -42,16 +43,14 @@ unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(env.Stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(append([]provision.RoleStatus{}, list...)) // [] and not null
+				return writeIndented(env.Stdout, append([]provision.RoleStatus{}, list...)) // [] and not null
 			}
 			return writeStatus(env.Stdout, list)
 		},
 	}
 	manifest.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().StringVar(&packages, "packages", "", "`directory` of the component tarballs (default $OVSACTL_PACKAGES, or beside the program)")
+	packages.register(cmd)
 	return cmd
 }
 
@@ -84,7 +83,7 @@ func uptime(d time.Duration) string {
 }
 
 func vtpmText(s provision.RoleStatus) string {
-	if s.Simulated {
+	if s.Simulated && s.State != "absent" {
 		return s.VTPM + " (simulated)"
 	}
 	return s.VTPM

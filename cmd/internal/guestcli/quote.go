@@ -3,7 +3,6 @@ package guestcli
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,13 +11,8 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
-)
-
-// Sizes of a nonce that make sense: half a digest, and what fits a TPM's
-// qualifying data.
-const (
-	minNonce = 16
-	maxNonce = 64
+	"github.com/ovsactl/ovsactl/vtpm/guest"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
 func quoteCommand() Command {
@@ -47,15 +41,15 @@ func runQuote(ctx context.Context, env Env) error {
 		return hint.Wrap(usagef("quote: unexpected argument %q", flags.Arg(0)), "ovsaruntime %s", quoteCommand().Usage)
 	}
 	nonce, err := hex.DecodeString(*nonceHex)
-	if err != nil || len(nonce) < minNonce || len(nonce) > maxNonce {
-		return hint.Wrap(usagef("quote: --nonce is %d to %d bytes in hex", minNonce, maxNonce),
+	if err != nil || len(nonce) < quote.MinNonce || len(nonce) > quote.MaxNonce {
+		return hint.Wrap(usagef("quote: --nonce is %d to %d bytes in hex", quote.MinNonce, quote.MaxNonce),
 			"whoever will check the quote chooses it; to try: --nonce $(openssl rand -hex 32)")
 	}
-	evidence, err := guestQuote(ctx, *tpm, nonce)
+	evidence, err := guest.Quote(ctx, *tpm, nonce)
 	if err != nil {
 		return fmt.Errorf("quote: %w", explainTPM(err, *tpm))
 	}
-	text, err := json.MarshalIndent(evidence, "", "  ")
+	text, err := evidence.Marshal() // its one encoding
 	if err != nil {
 		return fmt.Errorf("quote: %w", err)
 	}

@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestExitCodes(t *testing.T) {
+	const host = "host \"local\" {\n  uri      = \"test:///default\"\n  data_dir = \"/nonexistent/ovsa\"\n}\n"
+	inDir(t, map[string]string{
+		"good.hcl": host + `role "runtime" {}`,
+		"bad.hcl":  host + `role "runtime" { cpus = "many" }`,
+	})
+	interrupted, interrupt := context.WithCancelCause(t.Context())
+	interrupt(errors.New("interrupt signal received"))
+	tests := []struct {
+		name string
+		ctx  context.Context
+		args string
+		want int
+	}{
+		{"done", t.Context(), "plan good.hcl", exitOK},
+		{"error", t.Context(), "plan good.hcl --target runtme", exitError},
+		{"a verb that there is not", t.Context(), "pla good.hcl", exitError},
+		{"changes", t.Context(), "plan good.hcl --detailed-exitcode", exitChanges},
+		{"bad manifest", t.Context(), "plan bad.hcl --detailed-exitcode", exitManifest},
+		{"bad manifest as JSON", t.Context(), "validate bad.hcl --json", exitManifest},
+		{"no manifest", t.Context(), "plan", exitManifest},
+		{"interrupted", interrupted, "plan good.hcl", exitInterrupted},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env, stderr := testEnv(nil)
+			env.Args = strings.Fields(tt.args)
+			if got := Run(tt.ctx, env); got != tt.want {
+				t.Errorf("ovsactl %s: exit %d, want %d\n%s", tt.args, got, tt.want, stderr)
+			}
+		})
+	}
+}
