@@ -1,0 +1,51 @@
+// Package model is the encrypted model container, the .dat file: any number of
+// files of any size, encrypted under one key and signed by the model's vendor.
+//
+//	header | ciphertext of all files | tag table | signed manifest | trailer
+//
+// docs/formats.md has every byte of it. The rest of this text says why.
+//
+// # What a reader is promised
+//
+// Open gives out nothing before it has checked all lengths against the size of
+// the container, the vendor's signature over the manifest, the header against
+// the manifest, and the whole tag table against the manifest. From then on each
+// chunk has one possible tag at one possible place, so truncated, reordered,
+// spliced or extended containers, and those with another's header, are refused
+// before a byte of plaintext. Each chunk is authenticated before any byte of it
+// is given out; Check authenticates all of them beforehand, at the price of
+// reading twice. The table is kept outside of memory and may be changed after
+// Open has checked it, so each piece of it is compared again when it is used.
+//
+// # Uniqueness of nonces
+//
+// Each container has a salt of 32 random bytes. Each file has its own AES-256
+// key, by HKDF from the model key with the salt and the file's index, so no two
+// files of any two containers share one, even under one model key. Within a
+// file the nonce is the chunk's index and a flag on the last chunk (the STREAM
+// construction of Hoang, Reyhanitabar, Rogaway and Vizár), so none is used
+// twice. A container is written once, front to back, and never updated.
+//
+// # Why a commitment
+//
+// AES-GCM does not commit to its key: a ciphertext can be made that opens under
+// two keys. The header therefore has a value derived from the key that only one
+// key can have, and the digest that licences name covers it.
+//
+// # Why digests beside the tags
+//
+// A GCM tag is no hash. Whoever has the key can change a chunk and repair it
+// with one block so that its tag stays, and then the vendor's signature over
+// the tags says nothing about what the chunks hold. The key is in every guest
+// that runs the model, so one of them gone bad could forge the model for all.
+// The table therefore also has the SHA-256 of each chunk's ciphertext, unless
+// the vendor decides that those who have the key are trusted (Sealer.TagsOnly).
+// The choice is in the signed manifest; a reader cannot be talked out of it.
+// The digests cost time, SHA-256 being about half as fast as AES-GCM where both
+// are in hardware, and let anyone check a container without its key.
+//
+// # Memory
+//
+// Sealing and opening hold a few chunks per worker. Sealing also holds the tag
+// table until the end, 48 bytes (or 16) per MiB; opening holds 32 bytes per GiB.
+package model
