@@ -281,6 +281,7 @@ func TestSignRefusesWrongKeys(t *testing.T) {
 		t.Error("signed without a certificate")
 	}
 }
+
 // signRaw returns r and s, 48 bytes each.
 func signRaw(p party, digest []byte) (r, s []byte, err error) {
 	a, b, err := ecdsa.Sign(rand.Reader, p.key, digest)
