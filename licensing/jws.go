@@ -79,6 +79,21 @@ func sign[D Document](d D, key crypto.Signer, chain []*x509.Certificate) ([]byte
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
+	body, err := marshal(payload[D]{d.Kind(), version, d})
+	if err != nil {
+		return nil, err
+	}
+	out, err := signBytes(d.Kind(), body, key, chain)
+	if err != nil {
+		return nil, err
+	}
+	if len(out) >= MaxDocument {
+		return nil, fmt.Errorf("%d bytes: at most %d", len(out), MaxDocument)
+	}
+	return append(out, '\n'), nil
+}
+
+func signBytes(kind Kind, body []byte, key crypto.Signer, chain []*x509.Certificate) ([]byte, error) {
 	var x5c [][]byte
 	for _, c := range chain {
 		x5c = append(x5c, c.Raw)
@@ -90,11 +105,7 @@ func sign[D Document](d D, key crypto.Signer, chain []*x509.Certificate) ([]byte
 	if pub, ok := key.Public().(*ecdsa.PublicKey); !ok || !pub.Equal(certs[0].PublicKey) {
 		return nil, errors.New("the certificate is of another key")
 	}
-	body, err := marshal(payload[D]{d.Kind(), version, d})
-	if err != nil {
-		return nil, err
-	}
-	opts := (&jose.SignerOptions{}).WithType(jose.ContentType(d.Kind())).WithHeader("x5c", x5c)
+	opts := (&jose.SignerOptions{}).WithType(jose.ContentType(kind)).WithHeader("x5c", x5c)
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES384, Key: cryptosigner.Opaque(key)}, opts)
 	if err != nil {
 		return nil, err
@@ -103,11 +114,7 @@ func sign[D Document](d D, key crypto.Signer, chain []*x509.Certificate) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	out := append([]byte(jws.FullSerialize()), '\n')
-	if len(out) > MaxDocument {
-		return nil, fmt.Errorf("%d bytes: at most %d", len(out), MaxDocument)
-	}
-	return out, nil
+	return []byte(jws.FullSerialize()), nil
 }
 
 // Verify parses a file and verifies its signature. A file of another kind is
@@ -122,32 +129,16 @@ func Verify[D Document](file []byte) (*Signed[D], error) {
 }
 
 func verify[D Document](file []byte) (*Signed[D], error) {
-	file = bytes.TrimSuffix(file, []byte("\n"))
-	head, err := parseHeader(file)
+	var p payload[D]
+	body, chain, err := verifyBytes(p.Document.Kind(), bytes.TrimSuffix(file, []byte("\n")), MaxDocument)
 	if err != nil {
 		return nil, err
-	}
-	var p payload[D]
-	if want := p.Document.Kind(); head.Typ != want {
-		return nil, fmt.Errorf("%w: %q", ErrKind, head.Typ)
-	}
-	chain, err := parseChain(head.X5C)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
-	}
-	jws, err := jose.ParseSignedJSON(string(file), []jose.SignatureAlgorithm{jose.ES384})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
-	}
-	body, err := jws.Verify(chain[0].PublicKey)
-	if err != nil {
-		return nil, ErrSignature
 	}
 	if err := unmarshal(body, &p, MaxDocument); err != nil {
 		return nil, err
 	}
-	if p.Type != head.Typ || p.Version != version {
-		return nil, fmt.Errorf("%w: %q version %d in a %q", ErrFormat, p.Type, p.Version, head.Typ)
+	if p.Type != p.Document.Kind() || p.Version != version {
+		return nil, fmt.Errorf("%w: %q version %d in a %q", ErrFormat, p.Type, p.Version, p.Document.Kind())
 	}
 	if err := p.Document.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -155,23 +146,66 @@ func verify[D Document](file []byte) (*Signed[D], error) {
 	return &Signed[D]{p.Document, chain}, nil
 }
 
+func verifyBytes(kind Kind, file []byte, max int) ([]byte, []*x509.Certificate, error) {
+	head, err := parseHeader(file, max)
+	if err != nil {
+		return nil, nil, err
+	}
+	if head.Typ != kind {
+		return nil, nil, fmt.Errorf("%w: %q", ErrKind, head.Typ)
+	}
+	chain, err := parseChain(head.X5C)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	jws, err := jose.ParseSignedJSON(string(file), []jose.SignatureAlgorithm{jose.ES384})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	body, err := jws.Verify(chain[0].PublicKey)
+	if err != nil {
+		return nil, nil, ErrSignature
+	}
+	return body, chain, nil
+}
+
+// SignModel signs the manifest of a model's container. It is for a Sealer of
+// licensing/model.
+func SignModel(manifest []byte, key crypto.Signer, chain []*x509.Certificate) ([]byte, error) {
+	out, err := signBytes(KindModel, manifest, key, chain)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", KindModel, err)
+	}
+	return out, nil
+}
+
+// VerifyModel returns what SignModel signed, and by whom. Like Verify, it believes
+// no certificate.
+func VerifyModel(signed []byte) (manifest []byte, chain []*x509.Certificate, err error) {
+	manifest, chain, err = verifyBytes(KindModel, signed, MaxModel)
+	if err != nil {
+		return nil, nil, fmt.Errorf("verify %s: %w", KindModel, err)
+	}
+	return manifest, chain, nil
+}
+
 // KindOf is the kind that a file says it is. Nothing is verified.
 func KindOf(file []byte) (Kind, error) {
-	head, err := parseHeader(bytes.TrimSuffix(file, []byte("\n")))
+	head, err := parseHeader(bytes.TrimSuffix(file, []byte("\n")), MaxDocument)
 	return head.Typ, err
 }
 
-func parseHeader(file []byte) (protected, error) {
+func parseHeader(file []byte, max int) (protected, error) {
 	var env envelope
 	var head protected
-	if err := unmarshal(file, &env, MaxDocument); err != nil {
+	if err := unmarshal(file, &env, max); err != nil {
 		return head, err
 	}
 	text, err := base64.RawURLEncoding.Strict().DecodeString(env.Protected)
 	if err != nil {
 		return head, fmt.Errorf("%w: its header is not base64url", ErrFormat)
 	}
-	if err := unmarshal(text, &head, MaxDocument); err != nil {
+	if err := unmarshal(text, &head, max); err != nil {
 		return head, err
 	}
 	if head.Alg != string(jose.ES384) {

@@ -290,3 +290,23 @@ func signRaw(p party, digest []byte) (r, s []byte, err error) {
 	}
 	return a.FillBytes(make([]byte, 48)), b.FillBytes(make([]byte, 48)), nil
 }
+
+func TestModelManifests(t *testing.T) {
+	s := newSample(t, Terms{Type: Sale})
+	signed, err := SignModel([]byte("manifest"), s.isv.key, s.isv.chain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, chain, err := VerifyModel(signed); err != nil || string(got) != "manifest" || !chain[0].Equal(s.isv.cert) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, _, err := VerifyModel(mustSign(t, s.tcb, s.isv)); err == nil {
+		t.Error("a TCB passes for a model")
+	}
+	if err := errOf[TCB](signed); !errors.Is(err, ErrKind) {
+		t.Errorf("a model as a TCB: %v", err)
+	}
+	if _, _, err := VerifyModel(append(signed, '\n')); !errors.Is(err, ErrFormat) {
+		t.Errorf("a byte more: %v", err)
+	}
+}

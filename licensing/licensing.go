@@ -29,11 +29,13 @@ const (
 	KindConfig        Kind = "ovsa-licence-config"
 	KindTCB           Kind = "ovsa-tcb"
 	KindLicence       Kind = "ovsa-licence"
+	KindModel         Kind = "ovsa-model" // the manifest in a model's container
 )
 
 // Limits of texts and files.
 const (
 	MaxDocument = 1 << 20 // bytes of a signed document
+	MaxModel    = 8 << 20 // bytes of a model's signed manifest
 	MaxName     = 256     // bytes of a name
 	MaxVersion  = 32      // bytes of a version
 	MaxServers  = 16      // licence servers of a licence

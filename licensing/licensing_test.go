@@ -35,6 +35,15 @@ func newPartyOn(t testing.TB, curve elliptic.Curve, name string, from, to time.T
 	if err != nil {
 		t.Fatal(err)
 	}
+	return certifyBetween(t, key, name, from, to)
+}
+
+func certify(t testing.TB, key *ecdsa.PrivateKey, name string) party {
+	return certifyBetween(t, key, name, now, now.AddDate(0, CertificateMonths, 0))
+}
+
+func certifyBetween(t testing.TB, key *ecdsa.PrivateKey, name string, from, to time.Time) party {
+	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: to}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
