@@ -5,8 +5,12 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
+	"reflect"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // Labels of what is derived from a model key.
@@ -19,11 +23,12 @@ const (
 // model key and the container's salt.
 type root []byte
 
-func newRoot(key *Key, salt [saltSize]byte) (root, error) {
-	if key.wiped() {
-		return nil, fmt.Errorf("%w: it was wiped", ErrKey)
+// A key that was never set, or was wiped, is refused.
+func newRoot(key licensing.Key, salt [saltSize]byte) (root, error) {
+	if reflect.ValueOf(key).IsZero() || subtle.ConstantTimeCompare(key.Bytes(), make([]byte, licensing.KeySize)) == 1 {
+		return nil, fmt.Errorf("%w: it is empty", ErrKey)
 	}
-	return hkdf.Extract(sha256.New, key.secret.b[:], salt[:])
+	return hkdf.Extract(sha256.New, key.Bytes(), salt[:])
 }
 
 func (r root) commitment() ([]byte, error) {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // Errors that refuse a container or a key. A caller tells them apart with
@@ -25,7 +27,7 @@ const (
 	ChunkSize = 1 << 20 // plaintext bytes per chunk, but for a file's last
 	MaxData   = 1 << 44 // bytes of all files together
 	MaxFiles  = 4096
-	MaxSigned = 8 << 20 // bytes of the signed manifest
+	MaxSigned = licensing.MaxModel // bytes of the signed manifest
 )
 
 const (

@@ -7,13 +7,15 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // Info is what the vendor says about a model.
 type Info struct {
 	Name        string // 1 to 255 bytes
 	Description string // at most 4096
-	Version     string // 1 to 64
+	Version     string // 1 to 32
 	GUID        string // UUID, lower case, with dashes
 }
 
@@ -27,7 +29,7 @@ const (
 	maxManifest    = 4 << 20
 	maxName        = 255
 	maxDescription = 4096
-	maxVersion     = 64
+	maxVersion     = licensing.MaxVersion
 
 	formatName   = "ovsa-model/v1"
 	digestSHA256 = "sha256"

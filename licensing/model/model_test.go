@@ -13,6 +13,8 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 var testInfo = Info{
@@ -38,8 +40,8 @@ func (v vendor) verify(signed []byte) ([]byte, error) {
 	return signed[64:], nil
 }
 
-func testKey() *Key {
-	k, err := KeyFromBytes(bytes.Repeat([]byte{0x42}, KeySize))
+func testKey() licensing.Key {
+	k, err := licensing.TakeKey(bytes.Repeat([]byte{0x42}, licensing.KeySize))
 	if err != nil {
 		panic(err)
 	}

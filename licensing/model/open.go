@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // Opener opens containers.
@@ -139,7 +141,7 @@ func (c *Container) Check(ctx context.Context) error {
 
 // Unlock returns the model for reading. Another key than the container's is
 // ErrKey.
-func (c *Container) Unlock(key *Key) (*Model, error) {
+func (c *Container) Unlock(key licensing.Key) (*Model, error) {
 	keys, err := newRoot(key, c.header.salt)
 	if err != nil {
 		return nil, fmt.Errorf("unlock model: %w", err)

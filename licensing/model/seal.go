@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // Source is a file to be sealed. It is read once, to its end.
@@ -18,7 +20,7 @@ type Source struct {
 
 // Sealer makes containers.
 type Sealer struct {
-	Key  *Key
+	Key  licensing.Key
 	Info Info
 
 	// Sign signs the manifest and returns signature and payload in one, for an

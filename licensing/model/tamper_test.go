@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"testing"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // region is a part of a container.
@@ -239,11 +241,20 @@ func TestOtherKeysAndVendorsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Unlock(NewKey()); !errors.Is(err, ErrKey) {
+	if _, err := c.Unlock(licensing.NewKey()); !errors.Is(err, ErrKey) {
 		t.Errorf("another key: %v", err)
 	}
-	if _, err := c.Unlock(&Key{}); !errors.Is(err, ErrKey) {
-		t.Errorf("no key: %v", err)
+	wiped := licensing.NewKey()
+	wiped.Wipe()
+	for name, key := range map[string]licensing.Key{"no key": {}, "a wiped key": wiped} {
+		if _, err := c.Unlock(key); !errors.Is(err, ErrKey) {
+			t.Errorf("%s: %v", name, err)
+		}
+		s := testSealer()
+		s.Key = key
+		if _, err := s.Seal(t.Context(), failWriter{}, sources([]file{{"f", nil}})); !errors.Is(err, ErrKey) {
+			t.Errorf("sealed with %s: %v", name, err)
+		}
 	}
 	if _, err := (Opener{Verify: newVendor(2).verify}).Open(t.Context(), bytes.NewReader(good), int64(len(good))); !errors.Is(err, ErrSignature) {
 		t.Errorf("another vendor: %v", err)
