@@ -60,12 +60,12 @@ func Quote(t transport.TPM, key tpm2.NamedHandle, pcrs []int, extra []byte) (Sig
 			SignHandle:     tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
 			QualifyingData: tpm2.TPM2BData{Buffer: extra},
 			InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
-			PCRSelect:      selection(pcrs),
+			PCRSelect:      Selection(pcrs),
 		}.Execute(t)
 		if err != nil {
 			return Signed{}, fmt.Errorf("quote: %w", err)
 		}
-		values, err := readPCRs(t, pcrs)
+		values, err := ReadPCRs(t, pcrs)
 		if err != nil {
 			return Signed{}, err
 		}
@@ -92,7 +92,8 @@ func digest(values []quote.PCR) []byte {
 	return h.Sum(nil)
 }
 
-func selection(pcrs []int) tpm2.TPMLPCRSelection {
+// Selection selects registers of the SHA-256 bank.
+func Selection(pcrs []int) tpm2.TPMLPCRSelection {
 	var indices []uint
 	for _, i := range pcrs {
 		indices = append(indices, uint(i))
@@ -102,11 +103,12 @@ func selection(pcrs []int) tpm2.TPMLPCRSelection {
 	}}}
 }
 
-// readPCRs reads the values of registers; one command gives at most eight.
-func readPCRs(t transport.TPM, pcrs []int) ([]quote.PCR, error) {
+// ReadPCRs reads the values of registers of the SHA-256 bank, in their ascending
+// order; one command gives at most eight.
+func ReadPCRs(t transport.TPM, pcrs []int) ([]quote.PCR, error) {
 	var values []quote.PCR
 	for some := range slices.Chunk(pcrs, 8) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(some)}.Execute(t)
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: Selection(some)}.Execute(t)
 		if err != nil {
 			return nil, fmt.Errorf("read PCRs: %w", err)
 		}

@@ -166,7 +166,7 @@ func (v *guestVerifier) checkEKCerts() error {
 }
 
 func (v *guestVerifier) parseAttest() (err error) {
-	v.attest, err = parseAttest(v.evidence.Attest)
+	v.attest, err = parseAttest(v.evidence.Attest, typeQuote)
 	return err
 }
 

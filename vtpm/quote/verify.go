@@ -89,7 +89,7 @@ func (v *recordVerifier) parse() (err error) {
 }
 
 func (v *recordVerifier) parseAttest() (err error) {
-	v.attest, err = parseAttest(v.record.Attest)
+	v.attest, err = parseAttest(v.record.Attest, typeQuote)
 	return err
 }
 

@@ -60,26 +60,34 @@ const (
 	algRSASSA = 0x0014
 	algRSAPSS = 0x0016
 	algECDSA  = 0x0018
+	algECDH   = 0x0019
 	algECC    = 0x0023
 
 	curveP256 = 0x0003
 	curveP384 = 0x0004
 
 	generatedMagic = 0xff544347
+	typeCertify    = 0x8017
 	typeQuote      = 0x8018
+
+	handleEndorsement = 0x4000000b
 )
 
-// attest is a TPMS_ATTEST that holds a quote.
+// attest is a TPMS_ATTEST that holds a quote or says which key is in the TPM.
 type attest struct {
-	magic     uint32
-	kind      uint16
-	signer    []byte
-	extra     []byte
-	clock     Clock
-	safe      uint8
-	firmware  uint64
-	selection []selection
+	magic    uint32
+	kind     uint16
+	signer   []byte
+	extra    []byte
+	clock    Clock
+	safe     uint8
+	firmware uint64
+
+	selection []selection // of a quote
 	digest    []byte
+
+	name      []byte // of a certified key
+	qualified []byte
 }
 
 type selection struct {
@@ -87,17 +95,22 @@ type selection struct {
 	mask []byte
 }
 
-// parseAttest parses the header of any attestation, and the rest when it is a
-// quote; the caller judges magic and kind.
-func parseAttest(b []byte) (attest, error) {
+// parseAttest parses the header of any attestation, and the rest when it is of
+// the kind that is wanted, a quote or a certification; the caller judges magic
+// and kind.
+func parseAttest(b []byte, want uint16) (attest, error) {
 	w := &wire{rest: b}
 	a := attest{magic: w.u32(), kind: w.u16()}
-	if w.err == nil && (a.magic != generatedMagic || a.kind != typeQuote) {
+	if w.err == nil && (a.magic != generatedMagic || a.kind != want) {
 		return a, nil
 	}
 	a.signer, a.extra = w.buffer(66), w.buffer(64)
 	a.clock = Clock{Millis: w.u64(), ResetCount: w.u32(), RestartCount: w.u32()}
 	a.safe, a.firmware = w.u8(), w.u64()
+	if a.kind == typeCertify {
+		a.name, a.qualified = w.buffer(66), w.buffer(66)
+		return a, w.end()
+	}
 	count := w.u32()
 	if w.err == nil && count > 16 {
 		return a, fmt.Errorf("%d PCR selections", count)

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
-	"github.com/ovsactl/ovsactl/vtpm/internal/pcr"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 	"github.com/ovsactl/ovsactl/vtpm/internal/roots"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -64,7 +64,7 @@ func seal(ctx context.Context, t transport.TPM, secret []byte, pcrs []int) (*Blo
 }
 
 func create(t transport.TPM, secret []byte, pcrs []int) (*Blob, error) {
-	values, err := pcr.Read(t, pcrs)
+	values, err := attest.ReadPCRs(t, pcrs)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (b *Blob) load(t transport.TPM, srk roots.Key) (roots.Key, error) {
 // compare says which registers are not what they were. It is for people: what
 // counts is the TPM's own comparison.
 func (b *Blob) compare(t transport.TPM) error {
-	values, err := pcr.Read(t, b.PCRs())
+	values, err := attest.ReadPCRs(t, b.PCRs())
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,6 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-
-	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 // Key is a loaded key.
@@ -39,11 +37,8 @@ func Create(t transport.TPM, hierarchy tpm2.TPMHandle, template tpm2.TPMTPublic)
 		PrimaryHandle: tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)},
 		InPublic:      tpm2.New2B(template),
 	}.Execute(t)
-	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
-		return Key{}, hint.Wrap(err, "the TPM's %s hierarchy has a password, which is not supported: take it away with tpm2_changeauth", hierarchyName(hierarchy))
-	}
 	if err != nil {
-		return Key{}, err
+		return Key{}, withoutPassword(err, hierarchy)
 	}
 	k := Key{Handle: rsp.ObjectHandle}
 	if err := k.adopt(rsp.OutPublic.Bytes(), template); err != nil {
@@ -51,13 +46,6 @@ func Create(t transport.TPM, hierarchy tpm2.TPMHandle, template tpm2.TPMTPublic)
 		return Key{}, err
 	}
 	return k, nil
-}
-
-func hierarchyName(h tpm2.TPMHandle) string {
-	if h == tpm2.TPMRHEndorsement {
-		return "endorsement"
-	}
-	return "owner"
 }
 
 // adopt takes a public area that is template's but for the key itself.

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/ovsactl/ovsactl/vtpm/internal/pcr"
+	"github.com/ovsactl/ovsactl/vtpm/attest"
 )
 
 // The sessions here are closed by whoever opens them. Those that go-tpm makes
@@ -35,7 +35,7 @@ func (k Key) HideAnswerUnder(t transport.TPM, pcrs []int) (tpm2.Session, func() 
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := (tpm2.PolicyPCR{PolicySession: s.Handle(), Pcrs: pcr.Selection(pcrs)}).Execute(t); err != nil {
+	if _, err := (tpm2.PolicyPCR{PolicySession: s.Handle(), Pcrs: attest.Selection(pcrs)}).Execute(t); err != nil {
 		_ = done()
 		return nil, nil, err
 	}
