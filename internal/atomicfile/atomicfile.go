@@ -23,7 +23,25 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 }
 
 // Write is WriteFile for content that fill produces.
-func Write(path string, perm fs.FileMode, fill func(io.Writer) error) (err error) {
+func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	return write(path, perm, fill, os.Rename)
+}
+
+// Create is Write for a path that must not exist yet: where it does, now or by
+// the time that fill is done, the error is fs.ErrExist and path keeps its content.
+func Create(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	if _, err := os.Lstat(path); err == nil {
+		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	}
+	return write(path, perm, fill, func(from, to string) error {
+		if err := os.Link(from, to); err != nil { // unlike a rename, it replaces nothing
+			return err
+		}
+		return os.Remove(from)
+	})
+}
+
+func write(path string, perm fs.FileMode, fill func(io.Writer) error, publish func(from, to string) error) (err error) {
 	dir := filepath.Dir(path)
 	// CreateTemp makes the file 0600, so a secret is never readable by others
 	// between its creation and Chmod.
@@ -50,7 +68,7 @@ func Write(path string, perm fs.FileMode, fill func(io.Writer) error) (err error
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := publish(f.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(dir)

@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,5 +52,31 @@ func TestWriteFailureKeepsOldContent(t *testing.T) {
 func TestWriteFileIntoMissingDirectory(t *testing.T) {
 	if err := WriteFile(filepath.Join(t.TempDir(), "no", "key"), nil, 0o600); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v, want os.ErrNotExist", err)
+	}
+}
+
+func TestCreateReplacesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	fill := func(w io.Writer) error {
+		_, err := io.WriteString(w, "new")
+		return err
+	}
+	if err := Create(path, 0o600, fill); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(path, 0o600, fill); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a file that exists: %v, want fs.ErrExist", err)
+	}
+	late := filepath.Join(dir, "late")
+	err := Create(late, 0o600, func(w io.Writer) error { return os.WriteFile(late, []byte("theirs"), 0o600) })
+	if !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a file that appears meanwhile: %v, want fs.ErrExist", err)
+	}
+	if got, _ := os.ReadFile(late); string(got) != "theirs" {
+		t.Errorf("it has %q now", got)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
+		t.Errorf("directory has %v, want two files", entries)
 	}
 }

@@ -27,7 +27,9 @@ const (
 // Env is all that a program takes from its process.
 type Env struct {
 	Args           []string // without the program's name
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	Getenv         func(string) string
 }
 
 // Program is one program: what it is for and what it can do.
@@ -47,6 +49,9 @@ type Command struct {
 // usageError is a wrong command line.
 type usageError struct{ error }
 
+// Usagef is the error of a wrong command line, which has its own exit code.
+func Usagef(format string, args ...any) error { return usagef(format, args...) }
+
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // Main runs the program in this process and returns its exit code. The first
@@ -55,7 +60,7 @@ func (p Program) Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	return p.Run(ctx, Env{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr})
+	return p.Run(ctx, Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv})
 }
 
 // Run runs one command line and returns the exit code: 0 done, 1 error, 2 a
