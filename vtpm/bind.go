@@ -138,34 +138,24 @@ func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK) ([]b
 	}
 	record := quote.Record{Simulated: h.simulated()}
 	err := h.withHostTPM(ctx, func(t transport.TPM) error {
-		ak, err := ensureAK(t)
+		self, err := h.self(t)
 		if err != nil {
 			return err
 		}
-		chain, err := h.ekChain(t)
-		if err != nil {
-			return err
-		}
-		var ekName []byte
-		if len(chain) > 0 {
-			if ekName, err = quote.EKName(chain[0].PublicKey); err != nil {
-				return fmt.Errorf("name the host's EK: %w", err)
-			}
-		}
-		for _, c := range chain {
+		for _, c := range self.chain {
 			record.EKChain = append(record.EKChain, c.Raw)
 		}
-		claims.HostID = quote.HostID(ekName, ak.name)
+		claims.HostID = self.id
 		if record.Claims, err = claims.Marshal(); err != nil {
 			return err
 		}
 		extra := quote.BindExtraData(record.Claims)
-		key := tpm2.NamedHandle{Handle: akHandle, Name: tpm2.TPM2BName{Buffer: ak.name}}
+		key := tpm2.NamedHandle{Handle: akHandle, Name: tpm2.TPM2BName{Buffer: self.ak.name}}
 		q, err := attest.Quote(t, key, quote.DefaultPCRs(), extra[:])
 		if err != nil {
 			return err
 		}
-		record.AK, record.Attest, record.Signature, record.PCRs = ak.public, q.Attest, q.Signature, q.PCRs
+		record.AK, record.Attest, record.Signature, record.PCRs = self.ak.public, q.Attest, q.Signature, q.PCRs
 		return nil
 	})
 	if err != nil {
@@ -173,7 +163,7 @@ func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK) ([]b
 	}
 	// An attestation CA puts it there once it has activated a credential with
 	// the host's EK.
-	if certs, err := readCerts(h.dir("ak.pem")); err == nil {
+	if certs, err := readCerts(h.akCertPath()); err == nil {
 		record.AKCert = certs[0].Raw
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the host's AK certificate: %w", err)

@@ -62,6 +62,9 @@ func (h *Host) recordPath(uuid string) string { return h.dir(uuid, "record.json"
 // eksPath is the host's copy of the vTPM's endorsement keys.
 func (h *Host) eksPath(uuid string) string { return h.dir(uuid, "eks.json") }
 
+// akCertPath is where the certificate of the host's AK is, once it is enrolled.
+func (h *Host) akCertPath() string { return h.dir("ak.pem") }
+
 // stateDir is where libvirt looks for a VM's TPM 2.0 state.
 func (h *Host) stateDir(uuid string) string { return filepath.Join(h.opts.StateDir, uuid, "tpm2") }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"time"
 )
@@ -22,6 +23,32 @@ var (
 // key is in; hostID is that of the claims. The certificate's extended key usage
 // is 2.23.133.8.3.
 func HostURI(hostID string) string { return "urn:ovsa:host:" + hostID }
+
+// CheckAKCert says whether verifiers will take a certificate, DER, for a host's
+// attestation key, a TPMT_PUBLIC: it is of that key, for hosts' keys, names the
+// host, and is valid at now. Its issuer is one of issuers, unless that is empty.
+func CheckAKCert(der, ak []byte, hostID string, issuers []*x509.Certificate, now time.Time) error {
+	p, err := parsePublic(ak)
+	if err != nil {
+		return fmt.Errorf("parse attestation key: %w", err)
+	}
+	cert, err := parseCert(der)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !sameKey(p.key, cert.PublicKey):
+		return errors.New("the certificate is of another key")
+	case !slices.ContainsFunc(cert.URIs, func(u *url.URL) bool { return u.String() == HostURI(hostID) }):
+		return fmt.Errorf("the certificate does not name %s", HostURI(hostID))
+	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
+		return fmt.Errorf("the certificate is valid from %s to %s", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+	}
+	if len(issuers) == 0 {
+		return checkPurpose(cert, oidAK)
+	}
+	return verifyChain(cert, nil, issuers, oidAK, now)
+}
 
 // parseCert parses one DER certificate and nothing after it. The critical
 // subject alternative name of EK certificates, a directory name that Go does not
@@ -72,11 +99,8 @@ func verifyChain(leaf *x509.Certificate, extra []*x509.Certificate, roots []*x50
 	if len(roots) == 0 {
 		return errors.New("the policy trusts no root")
 	}
-	if !slices.ContainsFunc(leaf.UnknownExtKeyUsage, purpose.Equal) {
-		return fmt.Errorf("the certificate is not for purpose %s", purpose)
-	}
-	if leaf.IsCA {
-		return errors.New("the certificate is an authority's")
+	if err := checkPurpose(leaf, purpose); err != nil {
+		return err
 	}
 	opts := x509.VerifyOptions{
 		Roots: pool(roots), Intermediates: pool(extra), CurrentTime: now,
@@ -84,6 +108,17 @@ func verifyChain(leaf *x509.Certificate, extra []*x509.Certificate, roots []*x50
 	}
 	_, err := leaf.Verify(opts)
 	return err
+}
+
+// checkPurpose insists on an end's certificate for purpose.
+func checkPurpose(leaf *x509.Certificate, purpose asn1.ObjectIdentifier) error {
+	if !slices.ContainsFunc(leaf.UnknownExtKeyUsage, purpose.Equal) {
+		return fmt.Errorf("the certificate is not for purpose %s", purpose)
+	}
+	if leaf.IsCA {
+		return errors.New("the certificate is an authority's")
+	}
+	return nil
 }
 
 func pool(certs []*x509.Certificate) *x509.CertPool {
