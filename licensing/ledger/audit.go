@@ -1,0 +1,184 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Entry is one decision in the audit log.
+type Entry struct {
+	At      time.Time `json:"at"`
+	What    string    `json:"what"` // store, claim, renew, end, revoke, unrevoke
+	GUID    string    `json:"licence,omitempty"`
+	Model   string    `json:"model,omitempty"`
+	Guest   string    `json:"guest,omitempty"`
+	Lease   string    `json:"lease,omitempty"`
+	Subject *Subject  `json:"subject,omitempty"`
+	Refused string    `json:"refused,omitempty"` // why; "" when it was granted
+}
+
+// head is the end of the audit log, and the latest time that a decision was
+// made at.
+type head struct {
+	seq  int64
+	hash [sha256.Size]byte
+	seen int64
+}
+
+// maxBack is how far the clocks of several servers may differ.
+const maxBack = time.Minute
+
+// genesis is what the first entry follows.
+func genesis() [sha256.Size]byte { return sha256.Sum256([]byte("ovsa-audit/v1\x00")) }
+
+// chain is the hash of an entry that follows prev: SHA-256 over prev, the
+// entry's number as 8 bytes big-endian, and its bytes.
+func chain(prev [sha256.Size]byte, seq int64, entry []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(prev[:])
+	for shift := 56; shift >= 0; shift -= 8 {
+		h.Write([]byte{byte(seq >> shift)})
+	}
+	h.Write(entry)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// querier is a database or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func (h *head) read(ctx context.Context, q querier) error {
+	var hash []byte
+	err := q.QueryRowContext(ctx, `SELECT seq, hash, seen FROM head WHERE id = 1`).Scan(&h.seq, &hash, &h.seen)
+	if err == nil && len(hash) != sha256.Size {
+		err = fmt.Errorf("its hash has %d bytes", len(hash))
+	}
+	if err != nil {
+		return fmt.Errorf("read end of audit log: %w", err)
+	}
+	h.hash = [sha256.Size]byte(hash)
+	return nil
+}
+
+func (t *txn) open() error {
+	err := t.head.read(t.ctx, t.tx)
+	t.was = t.head
+	return err
+}
+
+func (t *txn) close() error {
+	if t.head == t.was {
+		return nil
+	}
+	if _, err := t.tx.ExecContext(t.ctx, `UPDATE head SET seq = $1, hash = $2, seen = $3 WHERE id = 1`, t.head.seq, t.head.hash[:], t.head.seen); err != nil {
+		return fmt.Errorf("write end of audit log: %w", err)
+	}
+	return nil
+}
+
+// clock refuses a time that is well before one at which something was decided:
+// what was over then would be valid again.
+func (t *txn) clock(now time.Time) error {
+	n := now.UnixNano()
+	if n < t.head.seen-int64(maxBack) {
+		return fmt.Errorf("%w: it is %s, and was %s", ErrClock, now.UTC().Format(time.RFC3339), unstamp(t.head.seen).Format(time.RFC3339))
+	}
+	t.head.seen = max(t.head.seen, n)
+	return nil
+}
+
+// log appends what was decided. A refusal comes back as the error to return.
+func (t *txn) log(e Entry, verdict error) error {
+	e.At = e.At.UTC()
+	if verdict != nil {
+		e.Refused = verdict.Error()
+	}
+	entry, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	seq := t.head.seq + 1
+	hash := chain(t.head.hash, seq, entry)
+	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO audit VALUES ($1, $2, $3)`, seq, entry, hash[:]); err != nil {
+		return fmt.Errorf("write audit log: %w", err)
+	}
+	t.head.seq, t.head.hash = seq, hash
+	if verdict != nil {
+		return &refused{verdict}
+	}
+	return nil
+}
+
+// Audit calls f with the entries of the audit log after the one numbered after,
+// in order, until f returns an error, and returns that.
+func (l *Ledger) Audit(ctx context.Context, after int64, f func(seq int64, e Entry) error) error {
+	return l.eachEntry(ctx, after, func(seq int64, entry, _ []byte) error {
+		var e Entry
+		if err := json.Unmarshal(entry, &e); err != nil {
+			return fmt.Errorf("entry %d: %w: %w", seq, ErrTampered, err)
+		}
+		return f(seq, e)
+	})
+}
+
+// VerifyAudit walks the whole chain. It returns how many entries there are and
+// the hash of the last, which a prudent administrator keeps elsewhere: a log
+// that was cut short and its head with it still verifies. ErrTampered says
+// which entry does not follow from those before it.
+func (l *Ledger) VerifyAudit(ctx context.Context) (entries int64, last [sha256.Size]byte, err error) {
+	var end head
+	if err := end.read(ctx, l.db); err != nil {
+		return 0, last, err
+	}
+	last = genesis()
+	err = l.eachEntry(ctx, 0, func(seq int64, entry, hash []byte) error {
+		if seq > end.seq {
+			return errEnough // written meanwhile
+		}
+		if seq != entries+1 {
+			return fmt.Errorf("entry %d: %w: entry %d is missing", seq, ErrTampered, entries+1)
+		}
+		last = chain(last, seq, entry)
+		if !bytes.Equal(last[:], hash) {
+			return fmt.Errorf("entry %d: %w", seq, ErrTampered)
+		}
+		entries = seq
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	if err == nil && (entries != end.seq || last != end.hash) {
+		err = fmt.Errorf("%w: it ends with entry %d, and should with %d", ErrTampered, entries, end.seq)
+	}
+	return entries, last, err
+}
+
+// errEnough ends a walk.
+var errEnough = errors.New("enough")
+
+func (l *Ledger) eachEntry(ctx context.Context, after int64, f func(seq int64, entry, hash []byte) error) error {
+	rows, err := l.db.QueryContext(ctx, `SELECT seq, entry, hash FROM audit WHERE seq > $1 ORDER BY seq`, after)
+	if err != nil {
+		return fmt.Errorf("read audit log: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var entry, hash []byte
+		if err := rows.Scan(&seq, &entry, &hash); err != nil {
+			return fmt.Errorf("read audit log: %w", err)
+		}
+		if err := f(seq, entry, hash); err != nil {
+			return err
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}

@@ -1,0 +1,46 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Offer keeps what a server has to remember of a challenge until it is answered
+// or over. Challenges that are over go.
+func (l *Ledger) Offer(ctx context.Context, id string, data []byte, expires, now time.Time) error {
+	err := l.batch.do(ctx, func(t *txn) error {
+		if _, err := t.tx.ExecContext(t.ctx, `DELETE FROM challenges WHERE expires <= $1`, stamp(now)); err != nil {
+			return err
+		}
+		_, err := t.tx.ExecContext(t.ctx, `INSERT INTO challenges VALUES ($1, $2, $3)`, id, data, stamp(expires))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("keep challenge: %w", err)
+	}
+	return nil
+}
+
+// Take returns what Offer kept, once: of two that ask at the same time, on
+// whatever server, one gets ErrChallenge.
+func (l *Ledger) Take(ctx context.Context, id string, now time.Time) ([]byte, error) {
+	var data []byte
+	err := l.batch.do(ctx, func(t *txn) error {
+		var expires int64
+		err := t.tx.QueryRowContext(t.ctx, `DELETE FROM challenges WHERE id = $1 RETURNING data, expires`, id).Scan(&data, &expires)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return ErrChallenge
+		case err == nil && expires <= stamp(now):
+			return &refused{ErrChallenge} // and it is gone
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take challenge: %w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,197 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Claim asks for a lease.
+type Claim struct {
+	GUID, Model string
+	Guest       string
+	Subjects    []Subject // what else must not be revoked; the licence is one by itself
+	Expires     time.Time // a TimeLimit's end comes before it
+}
+
+// Claim decides on a claim and counts it. A guest that holds a lease of the
+// licence gets a new one in its place, which takes no other slot. The errors of
+// a decision are ErrNoLicence, ErrRevoked, ErrExpired, ErrExhausted and ErrClock.
+func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, error) {
+	var id [16]byte
+	rand.Read(id[:])
+	lease := Lease{ID: hex.EncodeToString(id[:]), GUID: c.GUID, Model: c.Model, Guest: c.Guest, Issued: now.UTC()}
+	err := l.batch.do(ctx, func(t *txn) error {
+		if err := t.clock(now); err != nil {
+			return err
+		}
+		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest}
+		lic, verdict, err := t.allowed(c.GUID, c.Model, c.Subjects, now)
+		if err != nil {
+			return err
+		}
+		if verdict == nil {
+			verdict, err = t.slot(lic, c.Guest, now)
+		}
+		if err != nil {
+			return err
+		}
+		if verdict != nil {
+			return t.log(entry, verdict)
+		}
+		lease.Expires = lic.until(c.Expires)
+		if err := t.give(lease); err != nil {
+			return err
+		}
+		entry.Lease = lease.ID
+		return t.log(entry, nil)
+	})
+	if err != nil {
+		return Lease{}, fmt.Errorf("claim licence %q: %w", c.GUID, err)
+	}
+	return lease, nil
+}
+
+// until is the end of a lease that is to end then.
+func (lic Licence) until(expires time.Time) time.Time {
+	if lic.Type == TimeLimit && lic.NotAfter.Before(expires) {
+		return lic.NotAfter
+	}
+	return expires.UTC()
+}
+
+// allowed decides on everything but the slots. verdict is the refusal.
+func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (lic Licence, verdict, err error) {
+	lic, err = scanLicence(t.tx.QueryRowContext(t.ctx, `SELECT `+licenceColumns+` FROM licences WHERE guid = $1 AND model = $2`, guid, model))
+	if errors.Is(err, sql.ErrNoRows) {
+		return lic, ErrNoLicence, nil
+	}
+	if err != nil {
+		return lic, nil, err
+	}
+	for _, s := range append([]Subject{{KindLicence, guid}}, subjects...) {
+		var one int
+		err := t.tx.QueryRowContext(t.ctx, `SELECT 1 FROM revocations WHERE kind = $1 AND subject = $2`, string(s.Kind), s.ID).Scan(&one)
+		if err == nil {
+			return lic, fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID), nil
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return lic, nil, err
+		}
+	}
+	if lic.Type == TimeLimit && !now.Before(lic.NotAfter) {
+		return lic, fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339)), nil
+	}
+	return lic, nil, nil
+}
+
+// slot makes the guest's earlier leases end, and says whether there is room.
+func (t *txn) slot(lic Licence, guest string, now time.Time) (verdict, err error) {
+	if lic.Type == InstanceLimit {
+		var others int
+		err := t.tx.QueryRowContext(t.ctx, `SELECT COUNT(*) FROM leases
+			WHERE guid = $1 AND model = $2 AND ended = 0 AND expires > $3 AND guest <> $4`,
+			lic.GUID, lic.Model, stamp(now), guest).Scan(&others)
+		if err != nil {
+			return nil, err
+		}
+		if others >= lic.Instances {
+			return fmt.Errorf("%w (%d)", ErrExhausted, lic.Instances), nil
+		}
+	}
+	_, err = t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE guid = $2 AND model = $3 AND guest = $4 AND ended = 0`,
+		stamp(now), lic.GUID, lic.Model, guest)
+	return nil, err
+}
+
+func (t *txn) give(lease Lease) error {
+	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO leases VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+		lease.ID, lease.GUID, lease.Model, lease.Guest, stamp(lease.Issued), stamp(lease.Expires)); err != nil {
+		return err
+	}
+	_, err := t.tx.ExecContext(t.ctx, `UPDATE licences SET claims = claims + 1 WHERE guid = $1 AND model = $2`, lease.GUID, lease.Model)
+	return err
+}
+
+// Renew makes a lease that its guest still holds last until expires. Whatever
+// was revoked since is refused. A lease that is over is not renewed (ErrNoLease):
+// another may have its slot.
+func (l *Ledger) Renew(ctx context.Context, id, guest string, subjects []Subject, expires, now time.Time) (Lease, error) {
+	var lease Lease
+	err := l.batch.do(ctx, func(t *txn) error {
+		if err := t.clock(now); err != nil {
+			return err
+		}
+		entry := Entry{At: now, What: "renew", Guest: guest, Lease: id}
+		held, err := t.held(id, guest, now)
+		if errors.Is(err, ErrNoLease) {
+			return t.log(entry, err)
+		}
+		if err != nil {
+			return err
+		}
+		entry.GUID, entry.Model = held.GUID, held.Model
+		lic, verdict, err := t.allowed(held.GUID, held.Model, subjects, now)
+		if err != nil {
+			return err
+		}
+		if verdict != nil {
+			return t.log(entry, verdict)
+		}
+		held.Expires = lic.until(expires)
+		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET expires = $1 WHERE id = $2`, stamp(held.Expires), id); err != nil {
+			return err
+		}
+		lease = held
+		return t.log(entry, nil)
+	})
+	if err != nil {
+		return Lease{}, fmt.Errorf("renew lease %q: %w", id, err)
+	}
+	return lease, nil
+}
+
+// held returns a lease that the guest holds now, or ErrNoLease.
+func (t *txn) held(id, guest string, now time.Time) (Lease, error) {
+	var lease Lease
+	var issued, expires int64
+	err := t.tx.QueryRowContext(t.ctx, `SELECT id, guid, model, guest, issued, expires FROM leases
+		WHERE id = $1 AND guest = $2 AND ended = 0 AND expires > $3`, id, guest, stamp(now)).
+		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Lease{}, ErrNoLease
+	}
+	lease.Issued, lease.Expires = unstamp(issued), unstamp(expires)
+	return lease, err
+}
+
+// End gives a lease back, which frees its slot. One that is over already is
+// ErrNoLease.
+func (l *Ledger) End(ctx context.Context, id, guest string, now time.Time) error {
+	err := l.batch.do(ctx, func(t *txn) error {
+		if err := t.clock(now); err != nil {
+			return err
+		}
+		entry := Entry{At: now, What: "end", Guest: guest, Lease: id}
+		held, err := t.held(id, guest, now)
+		if errors.Is(err, ErrNoLease) {
+			return t.log(entry, err)
+		}
+		if err != nil {
+			return err
+		}
+		entry.GUID, entry.Model = held.GUID, held.Model
+		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE id = $2`, stamp(now), id); err != nil {
+			return err
+		}
+		return t.log(entry, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("end lease %q: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+// Package ledger is what a licence server remembers: licences, the leases that
+// guests hold, revocations, open challenges, and a hash-chained log of every
+// decision. It is SQL that SQLite and PostgreSQL both speak; see the packages
+// licensing/sqlite and licensing/postgres for how to open one.
+//
+// Every change is one transaction with its entry in the log, so that what was
+// decided and what was counted cannot differ, whenever the process dies. Changes
+// that wait for each other commit together: see batch.
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors of decisions. A caller tells them apart with errors.Is.
+var (
+	ErrNoLicence = errors.New("no such licence")
+	ErrNoLease   = errors.New("no such lease")
+	ErrRevoked   = errors.New("revoked")
+	ErrExpired   = errors.New("the licence's time is over")
+	ErrExhausted = errors.New("all instances of the licence are in use")
+	ErrConflict  = errors.New("another licence has these GUIDs")
+	ErrChallenge = errors.New("the challenge was used, is over, or never was")
+	ErrClock     = errors.New("the clock went back")
+	ErrTampered  = errors.New("the audit log was changed")
+)
+
+// Type says what a licence limits.
+type Type string
+
+const (
+	Sale          Type = "Sale"          // nothing
+	InstanceLimit Type = "InstanceLimit" // the guests that hold a lease at the same time
+	TimeLimit     Type = "TimeLimit"     // until when leases are given
+)
+
+// Licence is a customer's licence as its ISV stored it.
+type Licence struct {
+	GUID, Model string // 8-4-4-4-12, lower case
+	Type        Type
+	Instances   int       // of an InstanceLimit, at least 1
+	NotAfter    time.Time // of a TimeLimit
+	Document    []byte    // the .lic file
+	Primary     []byte    // the customer's certificates, DER
+	Secondary   []byte
+	Created     time.Time
+	Updated     time.Time
+}
+
+// Lease is the right of one guest to a licence's key for a while.
+type Lease struct {
+	ID      string // 32 hex digits
+	GUID    string // of the licence
+	Model   string
+	Guest   string // what the guest is known by: hex of its EK's name
+	Issued  time.Time
+	Expires time.Time
+	Ended   time.Time // zero while it is held
+}
+
+// Kind is what can be revoked.
+type Kind string
+
+const (
+	KindLicence  Kind = "licence"  // a licence's GUID
+	KindCustomer Kind = "customer" // SHA-256 of a certificate's SPKI, hex
+	KindHost     Kind = "host"     // a host id of claims
+	KindAK       Kind = "ak"       // the TPM name of a host's attestation key, hex
+	KindTCB      Kind = "tcb"      // SHA-256 of a TCB document, hex
+)
+
+// Subject is one of the things that a decision is about.
+type Subject struct {
+	Kind Kind
+	ID   string
+}
+
+// Dialect is where the two databases differ.
+type Dialect struct {
+	Name string
+	Blob string // type of a column of bytes
+	// Lock is run first in each transaction, "" for nothing.
+	Lock string
+}
+
+// Ledger is one open database. It is safe for concurrent use, PostgreSQL's also
+// by several processes on several machines.
+type Ledger struct {
+	db      *sql.DB
+	dialect Dialect
+	batch   *batch
+}
+
+// Open takes an open database and brings its schema up to date. The ledger
+// closes it.
+func Open(ctx context.Context, db *sql.DB, d Dialect) (*Ledger, error) {
+	l := &Ledger{db: db, dialect: d}
+	if err := l.migrate(ctx); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	l.batch = newBatch(db, d)
+	return l, nil
+}
+
+// Close ends what is under way and closes the database.
+func (l *Ledger) Close() error {
+	l.batch.close()
+	return l.db.Close()
+}
+
+// Check says whether the database answers.
+func (l *Ledger) Check(ctx context.Context) error {
+	var seq int64
+	if err := l.db.QueryRowContext(ctx, `SELECT seq FROM head WHERE id = 1`).Scan(&seq); err != nil {
+		return fmt.Errorf("ask ledger: %w", err)
+	}
+	return nil
+}
+
+// stamp is how times are stored: nanoseconds since 1970 UTC, 0 for none.
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func unstamp(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}

@@ -1,0 +1,324 @@
+// Package ledgertest is the contract that a ledger fulfils on every database.
+package ledgertest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+)
+
+const (
+	model = "00000000-0000-4000-8000-00000000000a"
+	month = 30 * 24 * time.Hour
+)
+
+// noon is when the tests take place.
+var noon = time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC) // a second before Europe's clocks go forward
+
+func guid(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
+
+func licence(n int, change func(*ledger.Licence)) ledger.Licence {
+	lic := ledger.Licence{
+		GUID: guid(n), Model: model, Type: ledger.Sale,
+		Document: []byte("document"), Primary: []byte("primary"), Secondary: []byte("secondary"),
+	}
+	if change != nil {
+		change(&lic)
+	}
+	return lic
+}
+
+func instances(n int) func(*ledger.Licence) {
+	return func(l *ledger.Licence) { l.Type, l.Instances = ledger.InstanceLimit, n }
+}
+
+func until(t time.Time) func(*ledger.Licence) {
+	return func(l *ledger.Licence) { l.Type, l.NotAfter = ledger.TimeLimit, t }
+}
+
+// Run tests ledgers that open opens, each empty. Opened again with the same t, it
+// is the same one, as another server has it.
+func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	for name, test := range map[string]func(*testing.T, func(t *testing.T) *ledger.Ledger){
+		"store": testStore, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
+		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
+		"challenges": testChallenges, "audit": testAudit, "closed": testClosed,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open) })
+	}
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func wants(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}
+
+func claim(n int, guest string) ledger.Claim {
+	return ledger.Claim{GUID: guid(n), Model: model, Guest: guest, Expires: noon.Add(time.Hour)}
+}
+
+func testStore(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	lic := licence(1, instances(2))
+	if created := must[bool](t)(l.Store(ctx, lic, noon)); !created {
+		t.Error("a new licence is not new")
+	}
+	lic.Instances, lic.Document = 3, []byte("refreshed")
+	if created := must[bool](t)(l.Store(ctx, lic, noon.Add(time.Second))); created {
+		t.Error("a known licence is new")
+	}
+	got := must[ledger.Licence](t)(open(t).Licence(ctx, lic.GUID, lic.Model))
+	if got.Instances != 3 || string(got.Document) != "refreshed" || !got.Created.Equal(noon) || !got.Updated.Equal(noon.Add(time.Second)) {
+		t.Errorf("%+v", got)
+	}
+	_, err := l.Store(ctx, licence(1, until(noon.Add(month))), noon.Add(time.Second))
+	wants(t, "another type", err, ledger.ErrConflict)
+	for name, bad := range map[string]func(*ledger.Licence){
+		"unknown type":        func(l *ledger.Licence) { l.Type = "Forever" },
+		"instances of a sale": func(l *ledger.Licence) { l.Instances = 1 },
+		"no end":              func(l *ledger.Licence) { l.Type = ledger.TimeLimit },
+		"no instances":        func(l *ledger.Licence) { l.Type = ledger.InstanceLimit },
+		"no certificate":      func(l *ledger.Licence) { l.Secondary = nil },
+		"no GUID":             func(l *ledger.Licence) { l.GUID = "" },
+	} {
+		if _, err := l.Store(ctx, licence(2, bad), noon.Add(time.Second)); err == nil {
+			t.Errorf("%s is stored", name)
+		}
+	}
+	_, err = l.Licence(ctx, guid(2), model)
+	wants(t, "a licence that is not there", err, ledger.ErrNoLicence)
+	for n := 3; n < 6; n++ {
+		must[bool](t)(l.Store(ctx, licence(n, nil), noon.Add(time.Second)))
+	}
+	page := must[[]ledger.Licence](t)(l.Licences(ctx, guid(1), model, 2))
+	if len(page) != 2 || page[0].GUID != guid(3) || page[1].GUID != guid(4) {
+		t.Errorf("second page %+v", page)
+	}
+}
+
+func testSale(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	_, err := l.Claim(ctx, claim(1, "a"), noon)
+	wants(t, "before it is stored", err, ledger.ErrNoLicence)
+	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	for i := range 5 {
+		must[ledger.Lease](t)(l.Claim(ctx, claim(1, fmt.Sprint(i)), noon))
+	}
+	if u := must[ledger.Usage](t)(l.Usage(ctx, guid(1), model, noon)); u != (ledger.Usage{Held: 5, Claims: 5}) {
+		t.Errorf("%+v", u)
+	}
+}
+
+func testInstances(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	must[bool](t)(l.Store(ctx, licence(1, instances(2)), noon))
+	first := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
+	second := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "b"), noon))
+	_, err := l.Claim(ctx, claim(1, "c"), noon)
+	wants(t, "a third", err, ledger.ErrExhausted)
+	again := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon)) // its own slot
+	if u := must[ledger.Usage](t)(l.Usage(ctx, guid(1), model, noon)); u != (ledger.Usage{Held: 2, Claims: 3}) {
+		t.Errorf("%+v", u)
+	}
+	wants(t, "the lease that was replaced", l.End(ctx, first.ID, "a", noon), ledger.ErrNoLease)
+	wants(t, "another guest's lease", l.End(ctx, second.ID, "a", noon), ledger.ErrNoLease)
+	if err := l.End(ctx, again.ID, "a", noon); err != nil {
+		t.Fatal(err)
+	}
+	must[ledger.Lease](t)(l.Claim(ctx, claim(1, "c"), noon))
+	// Both have ended by themselves an hour later.
+	late := claim(1, "d")
+	late.Expires = noon.Add(3 * time.Hour)
+	must[ledger.Lease](t)(l.Claim(ctx, late, noon.Add(time.Hour)))
+	if u := must[ledger.Usage](t)(l.Usage(ctx, guid(1), model, noon.Add(time.Hour))); u.Held != 1 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// testDoubleSpend: of 100 claims at once, on two servers, exactly as many succeed
+// as there are instances.
+func testDoubleSpend(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	servers := []*ledger.Ledger{open(t), open(t)}
+	must[bool](t)(servers[0].Store(t.Context(), licence(1, instances(7)), noon))
+	var given, refused atomic.Int32
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			switch _, err := servers[i%2].Claim(t.Context(), claim(1, fmt.Sprint(i)), noon); {
+			case err == nil:
+				given.Add(1)
+			case errors.Is(err, ledger.ErrExhausted):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if given.Load() != 7 || refused.Load() != 93 {
+		t.Errorf("%d given, %d refused", given.Load(), refused.Load())
+	}
+	if u := must[ledger.Usage](t)(servers[1].Usage(t.Context(), guid(1), model, noon)); u != (ledger.Usage{Held: 7, Claims: 7}) {
+		t.Errorf("%+v", u)
+	}
+	if n, _, err := servers[0].VerifyAudit(t.Context()); err != nil || n != 101 {
+		t.Errorf("%d entries, %v", n, err)
+	}
+}
+
+func testTimeLimit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	end := noon.Add(30 * time.Minute)
+	must[bool](t)(l.Store(ctx, licence(1, until(end)), noon))
+	berlin := time.FixedZone("CEST", 2*60*60) // what the clock on the wall says is no matter
+	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon.In(berlin)))
+	if !lease.Expires.Equal(end) {
+		t.Errorf("the lease outlives its licence: %v", lease.Expires)
+	}
+	must[ledger.Lease](t)(l.Claim(ctx, claim(1, "b"), end.Add(-time.Nanosecond)))
+	_, err := l.Claim(ctx, claim(1, "c"), end.In(berlin))
+	wants(t, "at its end", err, ledger.ErrExpired)
+	_, err = l.Renew(ctx, lease.ID, "a", nil, end.Add(time.Hour), end)
+	wants(t, "renewed at its end", err, ledger.ErrNoLease)
+}
+
+func testClock(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	end := noon.Add(time.Minute)
+	must[bool](t)(l.Store(ctx, licence(1, until(end)), noon))
+	_, err := l.Claim(ctx, claim(1, "a"), noon.Add(time.Hour))
+	wants(t, "after its end", err, ledger.ErrExpired)
+	_, err = l.Claim(ctx, claim(1, "a"), noon)
+	wants(t, "after the clock was put back", err, ledger.ErrClock)
+	_, err = open(t).Claim(ctx, claim(1, "a"), noon)
+	wants(t, "on another server", err, ledger.ErrClock)
+}
+
+func testRenew(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	must[bool](t)(l.Store(ctx, licence(1, instances(1)), noon))
+	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
+	for i := range 3 {
+		now := noon.Add(time.Duration(i) * 50 * time.Minute)
+		lease = must[ledger.Lease](t)(l.Renew(ctx, lease.ID, "a", nil, now.Add(time.Hour), now))
+	}
+	if u := must[ledger.Usage](t)(l.Usage(ctx, guid(1), model, noon)); u != (ledger.Usage{Held: 1, Claims: 1}) {
+		t.Errorf("renewals took something: %+v", u)
+	}
+	_, err := l.Renew(ctx, lease.ID, "b", nil, noon.Add(9*time.Hour), noon.Add(2*time.Hour))
+	wants(t, "another guest's lease", err, ledger.ErrNoLease)
+	if err := l.End(ctx, lease.ID, "a", noon.Add(2*time.Hour)); err != nil {
+		t.Error(err)
+	}
+	_, err = l.Renew(ctx, lease.ID, "a", nil, noon.Add(9*time.Hour), noon.Add(2*time.Hour))
+	wants(t, "a lease that was given back", err, ledger.ErrNoLease)
+}
+
+func testRevoke(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	c := claim(1, "a")
+	c.Subjects = []ledger.Subject{{Kind: ledger.KindCustomer, ID: "c1"}, {Kind: ledger.KindHost, ID: "h1"}, {Kind: ledger.KindAK, ID: "k1"}, {Kind: ledger.KindTCB, ID: "t1"}}
+	for _, s := range append([]ledger.Subject{{Kind: ledger.KindLicence, ID: guid(1)}}, c.Subjects...) {
+		lease := must[ledger.Lease](t)(l.Claim(ctx, c, noon))
+		if err := l.Revoke(ctx, s, "stolen", noon); err != nil {
+			t.Fatal(err)
+		}
+		_, err := open(t).Renew(ctx, lease.ID, "a", c.Subjects, noon.Add(time.Hour), noon)
+		wants(t, string(s.Kind)+" revoked, renewal", err, ledger.ErrRevoked)
+		_, err = l.Claim(ctx, c, noon)
+		wants(t, string(s.Kind)+" revoked, claim", err, ledger.ErrRevoked)
+		if list := must[[]ledger.Revocation](t)(l.Revocations(ctx)); len(list) != 1 || list[0].Subject != s || list[0].Reason != "stolen" {
+			t.Errorf("revocations %+v", list)
+		}
+		if err := l.Unrevoke(ctx, s, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must[ledger.Lease](t)(l.Claim(ctx, c, noon))
+}
+
+func testChallenges(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	servers := []*ledger.Ledger{open(t), open(t)}
+	ctx := t.Context()
+	if err := servers[0].Offer(ctx, "c1", []byte("nonce"), noon.Add(time.Minute), noon); err != nil {
+		t.Fatal(err)
+	}
+	var got atomic.Int32
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			data, err := servers[i%2].Take(ctx, "c1", noon)
+			if err == nil && string(data) == "nonce" {
+				got.Add(1)
+			} else if !errors.Is(err, ledger.ErrChallenge) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if got.Load() != 1 {
+		t.Errorf("%d took the one challenge", got.Load())
+	}
+	if err := servers[0].Offer(ctx, "c2", []byte("nonce"), noon.Add(time.Minute), noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, now := range []time.Time{noon.Add(time.Minute), noon} { // a late answer spends it, too
+		_, err := servers[0].Take(ctx, "c2", now)
+		wants(t, "an answer that came too late", err, ledger.ErrChallenge)
+	}
+}
+
+func testAudit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	must[bool](t)(l.Store(ctx, licence(1, instances(1)), noon))
+	must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
+	if _, err := l.Claim(ctx, claim(1, "b"), noon); err == nil {
+		t.Fatal("no refusal to log")
+	}
+	var log []string
+	if err := l.Audit(ctx, 0, func(seq int64, e ledger.Entry) error {
+		log = append(log, fmt.Sprintf("%d %s %s %q", seq, e.What, e.Guest, e.Refused))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprint([]string{`1 store  ""`, `2 claim a ""`, `3 claim b "all instances of the licence are in use (1)"`})
+	if fmt.Sprint(log) != want {
+		t.Errorf("log %v, want %v", log, want)
+	}
+	n, first, err := l.VerifyAudit(ctx)
+	if n != 3 || err != nil {
+		t.Errorf("%d entries, %v", n, err)
+	}
+	if _, again, err := open(t).VerifyAudit(ctx); again != first || err != nil {
+		t.Errorf("%x and %x, %v", first, again, err)
+	}
+}
+
+func testClosed(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l := open(t)
+	if err := errors.Join(l.Check(t.Context()), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Store(t.Context(), licence(1, nil), noon); err == nil {
+		t.Error("a closed ledger stores")
+	}
+}

@@ -1,0 +1,130 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Store adds a licence, or refreshes the document, certificates and limits of
+// the one with the same GUIDs. Its type cannot change (ErrConflict). Leases that
+// are held stay. It tells whether the licence is new.
+func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time) (created bool, err error) {
+	if err := lic.check(); err != nil {
+		return false, fmt.Errorf("store licence %q: %w", lic.GUID, err)
+	}
+	err = l.batch.do(ctx, func(t *txn) error {
+		if err := t.clock(now); err != nil {
+			return err
+		}
+		created = false
+		entry := Entry{At: now, What: "store", GUID: lic.GUID, Model: lic.Model}
+		var have string
+		err := t.tx.QueryRowContext(t.ctx, `SELECT type FROM licences WHERE guid = $1 AND model = $2`, lic.GUID, lic.Model).Scan(&have)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			created = true
+			_, err = t.tx.ExecContext(t.ctx, `INSERT INTO licences VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)`,
+				lic.GUID, lic.Model, string(lic.Type), lic.Instances, stamp(lic.NotAfter),
+				lic.Document, lic.Primary, lic.Secondary, stamp(now), stamp(now))
+		case err == nil && have != string(lic.Type):
+			return t.log(entry, fmt.Errorf("%w: its type is %s, not %s", ErrConflict, have, lic.Type))
+		case err == nil:
+			_, err = t.tx.ExecContext(t.ctx, `UPDATE licences SET instances = $1, not_after = $2, document = $3,
+				primary_cert = $4, secondary_cert = $5, updated = $6 WHERE guid = $7 AND model = $8`,
+				lic.Instances, stamp(lic.NotAfter), lic.Document, lic.Primary, lic.Secondary, stamp(now), lic.GUID, lic.Model)
+		}
+		if err != nil {
+			return err
+		}
+		return t.log(entry, nil)
+	})
+	if err != nil {
+		return false, fmt.Errorf("store licence %q: %w", lic.GUID, err)
+	}
+	return created, nil
+}
+
+// check refuses what the schema would, with better words.
+func (lic Licence) check() error {
+	switch {
+	case lic.GUID == "" || lic.Model == "":
+		return errors.New("it has no GUIDs")
+	case lic.Type != Sale && lic.Type != InstanceLimit && lic.Type != TimeLimit:
+		return fmt.Errorf("unknown licence type %q", lic.Type)
+	case (lic.Type == InstanceLimit) != (lic.Instances > 0):
+		return fmt.Errorf("%d instances do not fit the type %s", lic.Instances, lic.Type)
+	case (lic.Type == TimeLimit) == lic.NotAfter.IsZero():
+		return fmt.Errorf("an end at %q does not fit the type %s", lic.NotAfter, lic.Type)
+	case len(lic.Document) == 0 || len(lic.Primary) == 0 || len(lic.Secondary) == 0:
+		return errors.New("its document or a certificate is missing")
+	}
+	return nil
+}
+
+const licenceColumns = `guid, model, type, instances, not_after, document, primary_cert, secondary_cert, created, updated`
+
+type scanner interface{ Scan(...any) error }
+
+func scanLicence(row scanner) (Licence, error) {
+	var lic Licence
+	var notAfter, created, updated int64
+	err := row.Scan(&lic.GUID, &lic.Model, &lic.Type, &lic.Instances, &notAfter, &lic.Document, &lic.Primary, &lic.Secondary, &created, &updated)
+	lic.NotAfter, lic.Created, lic.Updated = unstamp(notAfter), unstamp(created), unstamp(updated)
+	return lic, err
+}
+
+// Licence returns a licence, or ErrNoLicence.
+func (l *Ledger) Licence(ctx context.Context, guid, model string) (Licence, error) {
+	lic, err := scanLicence(l.db.QueryRowContext(ctx, `SELECT `+licenceColumns+` FROM licences WHERE guid = $1 AND model = $2`, guid, model))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoLicence
+	}
+	if err != nil {
+		return Licence{}, fmt.Errorf("licence %q: %w", guid, err)
+	}
+	return lic, nil
+}
+
+// Licences returns up to n licences in the order of their GUIDs, those after the
+// pair given.
+func (l *Ledger) Licences(ctx context.Context, guid, model string, n int) ([]Licence, error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT `+licenceColumns+` FROM licences
+		WHERE guid > $1 OR (guid = $1 AND model > $2) ORDER BY guid, model LIMIT $3`, guid, model, n)
+	if err != nil {
+		return nil, fmt.Errorf("list licences: %w", err)
+	}
+	defer rows.Close()
+	var list []Licence
+	for rows.Next() {
+		lic, err := scanLicence(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list licences: %w", err)
+		}
+		list = append(list, lic)
+	}
+	return list, rows.Err()
+}
+
+// Usage is how much a licence is used.
+type Usage struct {
+	Held   int   // leases now
+	Claims int64 // leases ever given; renewals do not count
+}
+
+// Usage counts the leases of a licence.
+func (l *Ledger) Usage(ctx context.Context, guid, model string, now time.Time) (Usage, error) {
+	var u Usage
+	err := l.db.QueryRowContext(ctx, `SELECT claims, (SELECT COUNT(*) FROM leases
+		WHERE guid = $1 AND model = $2 AND ended = 0 AND expires > $3) FROM licences WHERE guid = $1 AND model = $2`,
+		guid, model, stamp(now)).Scan(&u.Claims, &u.Held)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoLicence
+	}
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage of licence %q: %w", guid, err)
+	}
+	return u, nil
+}

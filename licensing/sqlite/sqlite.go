@@ -1,0 +1,77 @@
+// Package sqlite keeps a licence server's ledger in one file.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	_ "github.com/mattn/go-sqlite3" // the driver
+
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+)
+
+// Open opens the ledger in the file path, which it makes, 0600, where there is
+// none. Several processes may have it open.
+//
+// It is in WAL mode with synchronous=FULL: what was answered is on the disk.
+func Open(ctx context.Context, path string) (*ledger.Ledger, error) {
+	db, err := open(path, "rwc")
+	if err != nil {
+		return nil, err
+	}
+	l, err := ledger.Open(ctx, db, ledger.Dialect{Name: "sqlite", Blob: "BLOB"})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%q: %w", path, err), db.Close())
+	}
+	return l, nil
+}
+
+func open(path, mode string) (*sql.DB, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if mode == "rwc" {
+		// SQLite itself would make it as open as the umask allows.
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open database: %w", err)
+		}
+		f.Close()
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
+		"mode": {mode}, "_txlock": {"immediate"}, "_journal_mode": {"WAL"}, "_synchronous": {"FULL"},
+		"_foreign_keys": {"true"}, "_busy_timeout": {"10000"},
+	}.Encode()}
+	db, err := sql.Open("sqlite3", dsn.String())
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return db, nil
+}
+
+// Backup writes a consistent copy of the database at path to the file to, which
+// must not exist, while the server goes on.
+func Backup(ctx context.Context, path, to string) error {
+	db, err := open(path, "ro")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	// Made here, or SQLite makes it as open as the umask allows. It takes an
+	// empty file for none.
+	f, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	f.Close()
+	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, to); err != nil {
+		return errors.Join(fmt.Errorf("back up: %w", err), os.Remove(to))
+	}
+	return nil
+}
