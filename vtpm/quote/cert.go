@@ -5,7 +5,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"time"
 )
@@ -39,7 +38,7 @@ func CheckAKCert(der, ak []byte, hostID string, issuers []*x509.Certificate, now
 	switch {
 	case !sameKey(p.key, cert.PublicKey):
 		return errors.New("the certificate is of another key")
-	case !slices.ContainsFunc(cert.URIs, func(u *url.URL) bool { return u.String() == HostURI(hostID) }):
+	case !namesHost(cert, hostID):
 		return fmt.Errorf("the certificate does not name %s", HostURI(hostID))
 	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
 		return fmt.Errorf("the certificate is valid from %s to %s", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
@@ -48,6 +47,15 @@ func CheckAKCert(der, ak []byte, hostID string, issuers []*x509.Certificate, now
 		return checkPurpose(cert, oidAK)
 	}
 	return verifyChain(cert, nil, issuers, oidAK, now)
+}
+
+func namesHost(cert *x509.Certificate, hostID string) bool {
+	for _, uri := range cert.URIs {
+		if uri.String() == HostURI(hostID) {
+			return true
+		}
+	}
+	return false
 }
 
 // parseCert parses one DER certificate and nothing after it. The critical

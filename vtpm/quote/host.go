@@ -36,12 +36,10 @@ func (v *recordVerifier) checkHostID() error {
 	if v.akCert == nil {
 		return warn("only the host itself says that its AK and EK are in one TPM")
 	}
-	for _, uri := range v.akCert.URIs {
-		if uri.String() == HostURI(v.claims.HostID) {
-			return nil
-		}
+	if !namesHost(v.akCert, v.claims.HostID) {
+		return errors.New("the AK's certificate does not name this host")
 	}
-	return errors.New("the AK's certificate does not name this host")
+	return nil
 }
 
 func (v *recordVerifier) checkHostKey() error {
