@@ -62,7 +62,7 @@ func (h header) encode() []byte {
 func (h header) digest() Digest { return sha256.Sum256(h.encode()) }
 
 func readHeader(r io.ReaderAt, size int64) (header, error) {
-	b := make([]byte, min(size, int64(headerSize)))
+	b := make([]byte, max(0, min(size, int64(headerSize))))
 	if err := readAt(r, b, 0); err != nil {
 		return header{}, err
 	}

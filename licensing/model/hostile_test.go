@@ -54,7 +54,7 @@ func TestLyingLengthsAreRefused(t *testing.T) {
 			t.Errorf("%+v: read %d bytes of %d, %d at once", lie, r.total, len(bad), r.largest)
 		}
 	}
-	for _, size := range []int64{math.MaxInt64, MaxData * 2, int64(len(good)) + 1} {
+	for _, size := range []int64{math.MinInt64, -1, 0, 1, math.MaxInt64, MaxData * 2, int64(len(good)) + 1} {
 		if _, err := testOpener().Open(t.Context(), bytes.NewReader(good), size); !refused(err) {
 			t.Errorf("size %d: %v", size, err)
 		}
