@@ -16,6 +16,15 @@ type EvidencePolicy struct {
 	Expected   []PCR  // values that these registers must have; nil: not compared
 	RequireLog bool   // evidence without an event log is a failure
 	Previous   *Clock // of earlier evidence from the same vTPM
+
+	Activated *Activation // nil: the guest was not challenged, which is a warning
+}
+
+// Activation is that a guest gave back the secret of MakeCredential: this AK and
+// the EK of this certificate are in one TPM.
+type Activation struct {
+	AKName []byte // the challenge's
+	EKCert []byte // DER; the challenge was made to its key
 }
 
 // Names of the steps of VerifyEvidence, after those of the record.
@@ -39,8 +48,8 @@ const (
 )
 
 // VerifyEvidence verifies a guest's evidence for a nonce that the caller gave out
-// once. It cannot prove that the guest's AK is in the TPM of the EK: that takes a
-// challenge, and the last step says so.
+// once. That the guest's AK is in the TPM of the EK takes a challenge before,
+// see MakeCredential and the policy's Activated.
 func VerifyEvidence(evidence, nonce []byte, p EvidencePolicy) Result {
 	v := &guestVerifier{policy: p, bytes: evidence, nonce: nonce}
 	if v.policy.PCRs == nil {

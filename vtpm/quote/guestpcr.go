@@ -2,8 +2,10 @@ package quote
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 func (v *guestVerifier) checkSelection() error {
@@ -100,5 +102,15 @@ func (v *guestVerifier) checkActivation() error {
 	if !v.recordOK {
 		return errors.New("not proven, and the host's record does not verify either")
 	}
-	return warn("not proven without a challenge (credential activation happens at the licence server)")
+	if v.policy.Activated == nil {
+		return warn("not proven without a challenge (credential activation happens at the licence server)")
+	}
+	// The AK may not change between the challenge and the quote.
+	if subtle.ConstantTimeCompare(v.ak.name, v.policy.Activated.AKName) != 1 {
+		return errors.New("another AK answered the challenge")
+	}
+	if !slices.ContainsFunc(v.evidence.EKs, func(der []byte) bool { return bytes.Equal(der, v.policy.Activated.EKCert) }) {
+		return errors.New("the challenge was to another EK than the vTPM's")
+	}
+	return nil
 }

@@ -407,3 +407,26 @@ func (c *counter) Send(command []byte) ([]byte, error) {
 	}
 	return c.TPM.Send(command)
 }
+
+func TestAClearedTPMIsAnother(t *testing.T) {
+	withTPM(t, vtpmtest.New(t), func(tpm transport.TPM) {
+		b := mustSeal(t, tpm, pcrs)
+		if _, err := (tpm2.Clear{AuthHandle: tpm2.TPMRHPlatform}).Execute(tpm); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, tpm, b, ErrOtherTPM, "before it was cleared")
+	})
+}
+
+func TestOwnersPasswordIsNamed(t *testing.T) {
+	withTPM(t, vtpmtest.New(t), func(tpm transport.TPM) {
+		change := tpm2.HierarchyChangeAuth{AuthHandle: tpm2.TPMRHOwner, NewAuth: tpm2.TPM2BAuth{Buffer: []byte("owner")}}
+		if _, err := change.Execute(tpm); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Seal(t.Context(), tpm, secret, pcrs)
+		if err == nil || !strings.Contains(hint.Of(err), "tpm2_changeauth -c owner") {
+			t.Errorf("got %v, hint %q", err, hint.Of(err))
+		}
+	})
+}
