@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,23 @@ func (h *Host) Boot(t testing.TB) {
 	if h.stop != nil {
 		h.stop()
 	}
+	h.TPM, h.stop = boot(t, h.state)
+}
+
+// StartGuest starts the vTPM that was manufactured for the VM with a UUID, as the
+// VM's boot does, and returns its unix:PATH. stop stops it; the host cannot bind
+// it before.
+func (h *Host) StartGuest(t testing.TB, uuid string) (tpm string, stop func()) {
+	t.Helper()
+	tpm, stop = boot(t, filepath.Join(h.StateDir, uuid, "tpm2"))
+	stop = sync.OnceFunc(stop)
+	t.Cleanup(stop)
+	return tpm, stop
+}
+
+// boot starts a TPM on its state and measures a boot into it.
+func boot(t testing.TB, state string) (tpm string, stop func()) {
+	t.Helper()
 	sockets, err := os.MkdirTemp("", "ovsa") //nolint:usetesting // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -83,19 +101,19 @@ func (h *Host) Boot(t testing.TB) {
 	path := filepath.Join(sockets, "tpm")
 	ctx, cancel := context.WithCancel(context.Background())
 	p, err := run.Cmd{Path: "swtpm", Args: []string{
-		"socket", "--tpm2", "--tpmstate", "dir=" + h.state,
+		"socket", "--tpm2", "--tpmstate", "dir=" + state,
 		"--server", "type=unixio,path=" + path, "--ctrl", "type=unixio,path=" + path + ".ctrl",
 		"--flags", "not-need-init,startup-clear",
 	}}.Start(ctx)
 	if err != nil {
+		cancel()
 		t.Fatal(err)
 	}
-	h.stop = func() {
+	stop = func() {
 		cancel()
 		p.Wait()
 		os.RemoveAll(sockets)
 	}
-	h.TPM = "unix:" + path
 	for i := 0; ; i++ {
 		conn, err := net.Dial("unix", path)
 		if err == nil {
@@ -103,13 +121,16 @@ func (h *Host) Boot(t testing.TB) {
 			break
 		}
 		if i > 500 {
+			stop()
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if err := vtpm.MeasureStandIn(t.Context(), h.TPM); err != nil {
+	if err := vtpm.MeasureStandIn(t.Context(), "unix:"+path); err != nil {
+		stop()
 		t.Fatal(err)
 	}
+	return "unix:" + path, stop
 }
 
 // Open opens the host, as each new process does.
