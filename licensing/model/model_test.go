@@ -200,7 +200,7 @@ func TestReaderAtReadsAnywhere(t *testing.T) {
 				p := make([]byte, rnd.IntN(2*ChunkSize))
 				n, err := r.ReadAt(p, int64(off))
 				want := data[off:min(len(data), off+len(p))]
-				if !bytes.Equal(p[:n], want) || (err == io.EOF) != (len(want) < len(p)) || err != nil && err != io.EOF {
+				if !bytes.Equal(p[:n], want) || errors.Is(err, io.EOF) != (len(want) < len(p)) || err != nil && !errors.Is(err, io.EOF) {
 					t.Errorf("%d bytes at %d: %d, %v", len(p), off, n, err)
 				}
 			}
@@ -212,7 +212,7 @@ func TestReaderAtReadsAnywhere(t *testing.T) {
 	}
 	if e, err := m.Reader("empty"); err != nil {
 		t.Error(err)
-	} else if n, err := e.ReadAt(make([]byte, 1), 0); n != 0 || err != io.EOF {
+	} else if n, err := e.ReadAt(make([]byte, 1), 0); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("empty: %d, %v", n, err)
 	}
 }

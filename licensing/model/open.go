@@ -192,13 +192,13 @@ func (c *Container) load(i int, s *slot) error {
 func (c *Container) each(ctx context.Context, i int, work, emit func(*slot) error) error {
 	next, total, done := uint64(0), uint64(chunks(c.files[i].Size)), int64(0)
 	p := pipeline{workers: int(min(uint64(workers(c.opener.Workers)), total)), work: work}
-	p.fill = func(s *slot) error {
+	p.fill = func(s *slot) (bool, error) {
 		if next == total {
-			return io.EOF
+			return false, nil
 		}
 		s.at = place{index: next}
 		next++
-		return nil
+		return true, nil
 	}
 	p.emit = func(s *slot) error {
 		if emit != nil {

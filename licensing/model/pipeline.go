@@ -9,13 +9,12 @@ import (
 
 // slot is one chunk on its way through a pipeline.
 type slot struct {
-	buf    []byte // with room for a tag
-	n      int    // bytes of the chunk in buf
-	file   *fileCipher
-	at     place
-	number int64 // of the chunk in the container
-	entry  [maxEntry]byte
-	done   chan error
+	buf   []byte // with room for a tag
+	n     int    // bytes of the chunk in buf
+	file  *fileCipher
+	at    place
+	entry [maxEntry]byte
+	done  chan error
 }
 
 // grow makes room for a chunk of n bytes.
@@ -31,7 +30,7 @@ func (s *slot) grow(n int) {
 // work, by many, and emit, in order again by run's caller.
 type pipeline struct {
 	workers int
-	fill    func(*slot) error // io.EOF: there are no more chunks
+	fill    func(*slot) (more bool, err error)
 	work    func(*slot) error
 	emit    func(*slot) error
 }
@@ -58,9 +57,7 @@ func (p pipeline) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case s := <-free:
-				if err := p.fill(s); err == io.EOF {
-					return nil
-				} else if err != nil {
+				if more, err := p.fill(s); err != nil || !more {
 					return err
 				}
 				order <- s

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/iotest"
@@ -93,6 +94,27 @@ func TestCancelLeavesNoGoroutine(t *testing.T) {
 	}
 }
 
+// A download that was cut short is not a shorter model.
+func TestSourcesThatBreakAreErrors(t *testing.T) {
+	for _, broken := range []error{io.ErrUnexpectedEOF, fmt.Errorf("get: %w", io.EOF), errFull} {
+		for _, size := range []int{0, 10, ChunkSize, ChunkSize + 1} {
+			r := io.MultiReader(bytes.NewReader(content(size)), iotest.ErrReader(broken))
+			if _, err := testSealer().Seal(t.Context(), io.Discard, []Source{{"f", r}}); !errors.Is(err, broken) {
+				t.Errorf("%d bytes and %v: %v", size, broken, err)
+			}
+		}
+	}
+	_, err := testSealer().Seal(t.Context(), io.Discard, []Source{{"f", idle{}}})
+	if !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("a source that gives nothing: %v", err)
+	}
+}
+
+// idle neither reads nor ends.
+type idle struct{}
+
+func (idle) Read([]byte) (int, error) { return 0, nil }
+
 // shortWriter writes less than it was given, and does not say so.
 type shortWriter struct{}
 
@@ -131,16 +153,16 @@ func TestBuffersAreWiped(t *testing.T) {
 		next := 0
 		p := pipeline{
 			workers: 2,
-			fill: func(s *slot) error {
+			fill: func(s *slot) (bool, error) {
 				if next++; next > 20 {
-					return io.EOF
+					return false, nil
 				}
 				s.grow(100)
 				for i := range s.buf {
 					s.buf[i] = 1
 				}
 				bufs = append(bufs, s.buf)
-				return nil
+				return true, nil
 			},
 			work: func(*slot) error { return nil },
 			emit: func(*slot) error { return fail },

@@ -134,14 +134,13 @@ type sealing struct {
 }
 
 // fill reads the next chunk and one byte more, to know whether it is the last.
-func (s *sealing) fill(c *slot) error {
+func (s *sealing) fill(c *slot) (more bool, err error) {
 	if s.current < 0 || s.at.last {
 		if s.current++; s.current == len(s.files) {
-			return io.EOF
+			return false, nil
 		}
-		var err error
 		if s.cipher, err = s.keys.file(s.header, s.current); err != nil {
-			return err
+			return false, err
 		}
 		s.sizes, s.at, s.carry = append(s.sizes, 0), place{}, nil
 	} else {
@@ -149,22 +148,43 @@ func (s *sealing) fill(c *slot) error {
 	}
 	c.grow(ChunkSize)
 	had := copy(c.buf, s.carry)
-	n, err := io.ReadFull(s.files[s.current].Reader, c.buf[had:ChunkSize+1])
-	n += had
-	switch {
-	case err == nil:
-		s.carry, n = append(s.carry[:0], c.buf[ChunkSize]), ChunkSize
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	n, end, err := readFull(s.files[s.current].Reader, c.buf[had:ChunkSize+1])
+	if err != nil {
+		return false, fmt.Errorf("read %q: %w", s.files[s.current].Name, err)
+	}
+	if n += had; end {
 		s.at.last = true
-	default:
-		return fmt.Errorf("read %q: %w", s.files[s.current].Name, err)
+	} else {
+		s.carry, n = append(s.carry[:0], c.buf[ChunkSize]), ChunkSize
 	}
 	if s.total += int64(n); s.total > MaxData {
-		return fmt.Errorf("%w: more than %d bytes", ErrInput, int64(MaxData))
+		return false, fmt.Errorf("%w: more than %d bytes", ErrInput, int64(MaxData))
 	}
 	s.sizes[s.current] += int64(n)
 	c.n, c.file, c.at = n, s.cipher, s.at
-	return nil
+	return true, nil
+}
+
+// readFull fills b or reads to the end. It is not io.ReadFull, which cannot tell a
+// file's end from a source that was itself cut short.
+func readFull(r io.Reader, b []byte) (n int, end bool, err error) {
+	for empty := 0; n < len(b); {
+		k, err := r.Read(b[n:])
+		n += k
+		switch {
+		case err == io.EOF:
+			return n, n < len(b), nil
+		case err != nil:
+			return n, false, err
+		case k > 0:
+			empty = 0
+		default:
+			if empty++; empty == 100 {
+				return n, false, io.ErrNoProgress
+			}
+		}
+	}
+	return n, false, nil
 }
 
 func (s *sealing) work(c *slot) error {
