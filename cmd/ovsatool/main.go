@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 )
 
-func main() { os.Exit(guestcli.Tool().Main()) }
+func main() { os.Exit(ovsatool.Program(ovsatool.Machine()).Main()) }

@@ -1,14 +1,5 @@
 package guestcli
 
-// Tool is ovsatool, with which an ISV protects and licenses models.
-func Tool() Program {
-	return Program{
-		Name:    "ovsatool",
-		Summary: "protect models and license them",
-		Later:   []string{"keygen", "controlAccess", "licgen", "sale", "updatecustlicense"},
-	}
-}
-
 // Runtime is ovsaruntime, which proves where it runs and serves models.
 func Runtime() Program {
 	return Program{

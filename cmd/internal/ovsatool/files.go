@@ -1,0 +1,118 @@
+package ovsatool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+)
+
+// private is the mode of what the tool writes.
+const private = 0o600
+
+// readFile reads a regular file of at most max bytes.
+func readFile(path string, max int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %q: not a file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", path, err)
+	}
+	if len(data) > max {
+		return nil, fmt.Errorf("read %q: more than %d bytes", path, max)
+	}
+	return data, nil
+}
+
+// outputs are the files of one run: all of them are written, or none.
+type outputs struct {
+	force bool // replace what is there
+	files []output
+}
+
+type output struct {
+	path string
+	fill func(io.Writer) error
+}
+
+func (o *outputs) add(path string, data []byte) {
+	o.files = append(o.files, output{path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}})
+}
+
+// check refuses, before any work is done, paths that exist, that are given twice,
+// and those whose directory is not there.
+func (o *outputs) check(paths ...string) error {
+	seen := map[string]bool{}
+	for _, path := range paths {
+		clean := filepath.Clean(path)
+		if seen[clean] {
+			return fmt.Errorf("%q is to be written twice", path)
+		}
+		seen[clean] = true
+		if info, err := os.Stat(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("write %q: %w", path, err)
+		} else if !info.IsDir() {
+			return fmt.Errorf("write %q: its directory is a file", path)
+		}
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("write %q: it exists and is not a file", path)
+		case !o.force:
+			return exists(path)
+		}
+	}
+	return nil
+}
+
+func exists(path string) error {
+	return hint.Wrap(fmt.Errorf("write %q: %w", path, fs.ErrExist), "remove it, write elsewhere, or replace it with -force")
+}
+
+// write writes the files in their order. When one of them fails, those before it
+// that are new are removed.
+func (o *outputs) write() (err error) {
+	var written []string
+	defer func() {
+		if err == nil || o.force {
+			return
+		}
+		for _, path := range written {
+			os.Remove(path)
+		}
+	}()
+	for _, f := range o.files {
+		create := atomicfile.Create
+		if o.force {
+			create = atomicfile.Write
+		}
+		if err := create(f.path, private, f.fill); errors.Is(err, fs.ErrExist) {
+			return exists(f.path)
+		} else if err != nil {
+			return err
+		}
+		written = append(written, f.path)
+	}
+	return nil
+}

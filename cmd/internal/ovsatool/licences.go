@@ -1,0 +1,330 @@
+package ovsatool
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+func licgenVerb() verb {
+	return verb{
+		name: "licgen", summary: "make a licence configuration: its type, its limit and its licence servers",
+		flags: trusting(
+			flag{name: "t", args: "TYPE", help: "Sale, InstanceLimit or TimeLimit", required: true},
+			flag{name: "l", args: "N", help: "the limit: guests at the same time, or days"},
+			flag{name: "n", args: "NAME", help: "the configuration's name", required: true},
+			flag{name: "v", args: "VERSION", help: "its version", required: true},
+			flag{name: "u", args: "HOST:PORT CERTIFICATE [FUTURE]", help: "a licence server, its certificates, and those that will follow", required: true, min: 2, max: 3, repeat: true},
+			flagStore,
+			flag{name: "o", args: "OUT.config", help: "where to write it", required: true},
+			flagForce,
+		),
+		example: `licgen -t TimeLimit -l30 -n "Time Limit License Config" -v 1.0 -u 192.168.122.10:4452 server.crt -k isv_keystore -o 30daylicense.config`,
+		run:     licgen,
+	}
+}
+
+func licgen(ctx context.Context, s session, c call) error {
+	terms, err := parseTerms(c)
+	if err != nil {
+		return err
+	}
+	out := &outputs{force: c.has("force")}
+	if err := out.check(c.get("o")); err != nil {
+		return err
+	}
+	config := licensing.LicenceConfig{Name: c.get("n"), Version: c.get("v"), Terms: terms}
+	for _, words := range c.values["u"] {
+		server, err := s.readServer(words)
+		if err != nil {
+			return err
+		}
+		config.Servers = append(config.Servers, server)
+	}
+	p, err := s.party(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	file, err := licensing.Sign(config, p.Key(licensing.Primary), p.chain)
+	if err != nil {
+		return err
+	}
+	out.add(c.get("o"), file)
+	return out.write()
+}
+
+func parseTerms(c call) (licensing.Terms, error) {
+	t := licensing.Terms{Type: licensing.Type(c.get("t"))}
+	limit := 0
+	if c.has("l") {
+		n, err := strconv.Atoi(c.get("l"))
+		if err != nil || n < 1 {
+			return t, fmt.Errorf("-l %q: want a number from 1", c.get("l"))
+		}
+		limit = n
+	}
+	switch t.Type {
+	case licensing.InstanceLimit:
+		t.Instances = limit
+	case licensing.TimeLimit:
+		t.Days = limit
+	case licensing.Sale:
+		if limit != 0 {
+			return t, errors.New("-l: a Sale has no limit")
+		}
+	}
+	if limit == 0 && (t.Type == licensing.InstanceLimit || t.Type == licensing.TimeLimit) {
+		return t, fmt.Errorf("no -l N: a licence of type %s has a limit", t.Type)
+	}
+	return t, t.Check()
+}
+
+// readServer reads what -u names: the address, the file of the server's
+// certificates and perhaps that of its future ones.
+func (s session) readServer(words []string) (licensing.Server, error) {
+	address, err := licensing.ParseAddress(words[0])
+	if err != nil {
+		return licensing.Server{}, err
+	}
+	tls, release, err := s.readServerCerts(words[1])
+	if err != nil {
+		return licensing.Server{}, err
+	}
+	if release == nil {
+		return licensing.Server{}, hint.Wrap(fmt.Errorf("%q has a TLS certificate only: licences need the server's key-release certificate behind it", words[1]),
+			"take the file as license_server gencert wrote it")
+	}
+	server := licensing.Server{Address: address, Pin: licensing.PinOf(tls), ReleaseKey: release.RawSubjectPublicKeyInfo}
+	if len(words) == 3 {
+		server.FuturePin, err = s.readFuturePin(words[2], server.ReleaseKey)
+	}
+	return server, err
+}
+
+// readServerCerts reads a server's TLS certificate, and its key-release
+// certificate when it is in the file.
+func (s session) readServerCerts(path string) (tls, release *x509.Certificate, err error) {
+	certs, err := pki.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(certs) > 2 {
+		return nil, nil, fmt.Errorf("%q has %d certificates: want the server's TLS and key-release certificates", path, len(certs))
+	}
+	for _, c := range certs {
+		if s.Now().After(c.NotAfter) {
+			return nil, nil, fmt.Errorf("%q: certificate %q: %w on %s", path, c.Subject, licensing.ErrExpired, c.NotAfter.UTC().Format(time.DateOnly))
+		}
+	}
+	if len(certs) == 1 {
+		return certs[0], nil, nil
+	}
+	if key, ok := certs[1].PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P384() {
+		return nil, nil, fmt.Errorf("%q: the key-release certificate has no P-384 key", path)
+	}
+	if certs[0].PublicKeyAlgorithm == x509.ECDSA && certs[1].PublicKey.(*ecdsa.PublicKey).Equal(certs[0].PublicKey) {
+		return nil, nil, fmt.Errorf("%q: the server uses one key for TLS and for key release", path)
+	}
+	return certs[0], certs[1], nil
+}
+
+// readFuturePin reads the pin of the TLS certificate that a server will have. Its
+// key-release key has to stay, because the licence's half is wrapped to it.
+func (s session) readFuturePin(path string, releaseKey []byte) (licensing.Pin, error) {
+	tls, release, err := s.readServerCerts(path)
+	if err != nil {
+		return nil, err
+	}
+	if release != nil && string(release.RawSubjectPublicKeyInfo) != string(releaseKey) {
+		return nil, hint.Wrap(fmt.Errorf("%q: another key-release key: the server could not open licences any more", path),
+			"keep the server's key-release key when its TLS certificate is replaced")
+	}
+	return licensing.PinOf(tls), nil
+}
+
+func saleVerb() verb {
+	return verb{
+		name: "sale", summary: "make a customer's licence for a model",
+		flags: trusting(
+			flag{name: "m", args: "MASTERLIC", help: "the model's master licence", required: true},
+			flagStore,
+			flag{name: "l", args: "CONFIG", help: "the licence configuration", required: true},
+			flag{name: "t", args: "TCB...", help: "states in which guests get the key; one match is enough", required: true, min: 1, max: greedy},
+			flag{name: "p", args: "CERTIFICATE", help: "the customer's primary certificate", required: true},
+			flag{name: "c", args: "OUT.lic", help: "where to write the licence", required: true},
+			flagForce,
+		),
+		example: `sale -m model.masterlic -k isv_keystore -l 30daylicense.config -t runtime_vm.tcb -p primary_custkeystore.csr.crt -c model.lic`,
+		run:     sale,
+	}
+}
+
+func sale(ctx context.Context, s session, c call) error {
+	out := &outputs{force: c.has("force")}
+	if err := out.check(c.get("c")); err != nil {
+		return err
+	}
+	customer, err := s.customer(ctx, c)
+	if err != nil {
+		return err
+	}
+	p, err := s.party(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	offer, err := readOffer(c, p.cert(), customer)
+	if err != nil {
+		return err
+	}
+	now := s.Now()
+	if err := offer.Config.Terms.Fits(now, offer.Master, p.cert(), customer); err != nil {
+		return err
+	}
+	key, err := offer.Master.Key(p.Key(licensing.Primary))
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	licence, err := licensing.NewLicence(now, offer, key)
+	if err != nil {
+		return err
+	}
+	file, err := licensing.Sign(licence, p.Key(licensing.Primary), p.chain)
+	if err != nil {
+		return err
+	}
+	out.add(c.get("c"), file)
+	return out.write()
+}
+
+// customer reads and verifies the certificate of -p.
+func (s session) customer(ctx context.Context, c call) (*x509.Certificate, error) {
+	chain, err := pki.ReadFile(c.get("p"))
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.verifier(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := v.Verify(ctx, chain); err != nil {
+		return nil, fmt.Errorf("the customer: %w", err)
+	}
+	return chain[0], nil
+}
+
+// readOffer reads what a licence is made of, all signed by the ISV itself.
+func readOffer(c call, isv, customer *x509.Certificate) (licensing.Offer, error) {
+	o := licensing.Offer{Customer: customer}
+	var err error
+	if o.Master, err = readOwn[licensing.MasterLicence](c.get("m"), isv); err != nil {
+		return o, err
+	}
+	if o.Config, err = readOwn[licensing.LicenceConfig](c.get("l"), isv); err != nil {
+		return o, err
+	}
+	for _, path := range c.all("t") {
+		tcb, err := readOwn[licensing.TCB](path, isv)
+		if err != nil {
+			return o, err
+		}
+		o.TCBs = append(o.TCBs, tcb)
+	}
+	return o, nil
+}
+
+// readOwn reads a document that the owner of a certificate signed.
+func readOwn[D licensing.Document](path string, signer *x509.Certificate) (D, error) {
+	var none D
+	file, err := readFile(path, licensing.MaxDocument)
+	if err != nil {
+		return none, err
+	}
+	signed, err := licensing.Verify[D](file)
+	if err != nil {
+		return none, fmt.Errorf("%q: %w", path, err)
+	}
+	if err := signed.SignedBy(signer); err != nil {
+		return none, fmt.Errorf("%q: %w", path, err)
+	}
+	return signed.Document, nil
+}
+
+func updateVerb() verb {
+	return verb{
+		name: "updatecustlicense", summary: "tell a licence the certificate that a licence server will have",
+		flags: trusting(
+			flagStore,
+			flag{name: "l", args: "LIC", help: "the licence", required: true},
+			flag{name: "p", args: "CERTIFICATE", help: "the customer's primary certificate", required: true},
+			flag{name: "u", args: "HOST:PORT FUTURE", help: "a server of the licence, and its future certificates", required: true, min: 2, max: 2, repeat: true},
+			flag{name: "c", args: "OUT.lic", help: "where to write the licence", required: true},
+			flagForce,
+		),
+		example: `updatecustlicense -k isv_keystore -l model.lic -p primary_custkeystore.csr.crt -u 192.168.122.10:4452 server_new.crt -c model_new.lic`,
+		run:     updateLicence,
+	}
+}
+
+func updateLicence(ctx context.Context, s session, c call) error {
+	out := &outputs{force: c.has("force")}
+	if err := out.check(c.get("c")); err != nil {
+		return err
+	}
+	customer, err := s.customer(ctx, c)
+	if err != nil {
+		return err
+	}
+	p, err := s.party(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	licence, err := readOwn[licensing.Licence](c.get("l"), p.cert())
+	if err != nil {
+		return err
+	}
+	cert, err := licence.CustomerCertificate()
+	if err != nil {
+		return err
+	}
+	if key, ok := customer.PublicKey.(*ecdsa.PublicKey); !ok || !key.Equal(cert.PublicKey) {
+		return fmt.Errorf("%q is the licence of %q with another key", c.get("l"), cert.Subject)
+	}
+	for _, words := range c.values["u"] {
+		if err := s.setFuturePin(&licence, words[0], words[1]); err != nil {
+			return err
+		}
+	}
+	file, err := licensing.Sign(licence, p.Key(licensing.Primary), p.chain)
+	if err != nil {
+		return err
+	}
+	out.add(c.get("c"), file)
+	return out.write()
+}
+
+func (s session) setFuturePin(l *licensing.Licence, url, path string) error {
+	address, err := licensing.ParseAddress(url)
+	if err != nil {
+		return err
+	}
+	for i := range l.Servers {
+		if l.Servers[i].Address == address {
+			l.Servers[i].FuturePin, err = s.readFuturePin(path, l.Servers[i].ReleaseKey)
+			return err
+		}
+	}
+	return fmt.Errorf("server %s is not in the licence", address)
+}
