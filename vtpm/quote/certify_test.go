@@ -203,7 +203,7 @@ func TestMakeCredentialRefuses(t *testing.T) {
 	secret := make([]byte, 32)
 	weak := keys().ek.PublicKey
 	weak.E = 1
-	off := ecdsa.PublicKey{Curve: elliptic.P256(), X: keys().ak.X, Y: keys().ak.X}
+	off := ecdsa.PublicKey{Curve: elliptic.P256(), X: keys().ak.X, Y: keys().ak.X} //nolint:staticcheck // made wrong on purpose
 	for what, err := range map[string]error{
 		"short secret":   errorOf(MakeCredential(&keys().ek.PublicKey, name, secret[:15])),
 		"long secret":    errorOf(MakeCredential(&keys().ek.PublicKey, name, make([]byte, 33))),
