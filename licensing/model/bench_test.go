@@ -113,18 +113,19 @@ func opensslSpeed(b *testing.B, decrypt bool) float64 {
 	out, err := run.Cmd{Path: "openssl", Args: args}.Output(b.Context())
 	if err != nil {
 		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "openssl") {
-			b.Fatal(err)
+			b.Error(err)
 		}
 		b.Logf("no comparison: %v", err)
 		return 0
 	}
 	m := speedLine.FindSubmatch(out)
 	if m == nil {
-		b.Fatalf("openssl speed said %q", out)
+		b.Errorf("openssl speed said %q", out)
+		return 0
 	}
 	k, err := strconv.ParseFloat(string(m[1]), 64)
 	if err != nil {
-		b.Fatal(err)
+		b.Error(err)
 	}
 	return k * 1000
 }

@@ -7,15 +7,20 @@
 //
 // # What a reader is promised
 //
-// Open gives out nothing before it has checked all lengths against the size of
-// the container, the vendor's signature over the manifest, the header against
-// the manifest, and the whole tag table against the manifest. From then on each
-// chunk has one possible tag at one possible place, so truncated, reordered,
-// spliced or extended containers, and those with another's header, are refused
-// before a byte of plaintext. Each chunk is authenticated before any byte of it
-// is given out; Check authenticates all of them beforehand, at the price of
-// reading twice. The table is kept outside of memory and may be changed after
-// Open has checked it, so each piece of it is compared again when it is used.
+// Open checks all lengths against the size of the container, the vendor's
+// signature over the manifest, the header against the manifest, and the whole tag
+// table against the manifest. A container that was cut or extended, whose files
+// or table were reordered, that was spliced from several, or that has another's
+// header is refused there, before there is any plaintext.
+//
+// From then on every chunk has its place, and one tag there. Ciphertext that was
+// changed or moved beneath an intact table is refused when it is read: no byte of
+// a chunk is given out before the chunk was authenticated, so what a reader has
+// got until then is the file's true beginning. Check reads everything beforehand,
+// for those who want all or nothing.
+//
+// The table stays in the container and may be changed after Open has checked it,
+// so each piece of it is compared again when it is used.
 //
 // # Uniqueness of nonces
 //
