@@ -40,10 +40,10 @@ func controlAccess(ctx context.Context, s session, c call) error {
 		return err
 	}
 	sources, closeAll, err := openSources(c.all("i"), c.get("p"), c.get("m"))
+	defer closeAll()
 	if err != nil {
 		return err
 	}
-	defer closeAll()
 	p, err := s.party(ctx, c)
 	if err != nil {
 		return err
@@ -89,7 +89,8 @@ func masterLicence(s session, p party, guid, modelGUID licensing.GUID, digest []
 	return licensing.Sign(master, primary, p.chain)
 }
 
-// openSources opens a model's files, none of which may be an output.
+// openSources opens a model's files, none of which may be an output. closeAll
+// closes them, and is there after an error, too.
 func openSources(paths []string, outputs ...string) (sources []model.Source, closeAll func(), err error) {
 	var files []*os.File
 	closeAll = func() {
@@ -97,30 +98,32 @@ func openSources(paths []string, outputs ...string) (sources []model.Source, clo
 			f.Close()
 		}
 	}
-	defer func() {
-		if err != nil {
-			closeAll()
-		}
-	}()
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, nil, err
+			return nil, closeAll, err
 		}
 		files = append(files, f)
-		info, err := f.Stat()
-		if err != nil {
-			return nil, nil, err
-		}
-		if !info.Mode().IsRegular() {
-			return nil, nil, fmt.Errorf("read %q: not a file", path)
-		}
-		for _, out := range outputs {
-			if other, err := os.Stat(out); err == nil && os.SameFile(info, other) {
-				return nil, nil, fmt.Errorf("%q is an input and an output", path)
-			}
+		if err := checkSource(f, outputs); err != nil {
+			return nil, closeAll, err
 		}
 		sources = append(sources, model.Source{Name: filepath.Base(path), Reader: f})
 	}
 	return sources, closeAll, nil
+}
+
+func checkSource(f *os.File, outputs []string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("read %q: not a file", f.Name())
+	}
+	for _, out := range outputs {
+		if other, err := os.Stat(out); err == nil && os.SameFile(info, other) {
+			return fmt.Errorf("%q is an input and an output", f.Name())
+		}
+	}
+	return nil
 }

@@ -185,4 +185,3 @@ func cmdMode(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 }
-
