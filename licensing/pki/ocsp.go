@@ -62,7 +62,9 @@ func (o OCSP) status(ctx context.Context, cert, issuer *x509.Certificate, now ti
 		if err == nil || errors.Is(err, ErrRevoked) {
 			return err
 		}
-		stapled = err
+		if stapled == nil || errors.Is(stapled, errOtherCertificate) {
+			stapled = err
+		}
 	}
 	responder := o.Responder
 	if responder == "" && len(cert.OCSPServer) > 0 {
@@ -81,6 +83,9 @@ func (o OCSP) status(ctx context.Context, cert, issuer *x509.Certificate, now ti
 	return checkResponse(response, cert, issuer, now)
 }
 
+// errOtherCertificate is how x/crypto refuses a response about something else.
+const errOtherCertificate = ocsp.ParseError("no response matching the supplied certificate")
+
 // checkResponse returns nil for a fresh response that says good, signed by the
 // issuer or by a responder to which the issuer gave that task.
 func checkResponse(der []byte, cert, issuer *x509.Certificate, now time.Time) error {
@@ -90,14 +95,14 @@ func checkResponse(der []byte, cert, issuer *x509.Certificate, now time.Time) er
 	if len(der) > maxResponse {
 		return fail("a response of more than %d bytes", maxResponse)
 	}
-	r, err := ocsp.ParseResponseForCert(der, cert, issuer)
+	// Without the issuer, because with it x/crypto refuses responses in which an
+	// intermediate authority put its own certificate.
+	r, err := ocsp.ParseResponseForCert(der, cert, nil)
 	if err != nil {
 		return fail("%w", err)
 	}
-	if d := r.Certificate; d != nil && !bytes.Equal(d.Raw, issuer.Raw) {
-		if !slices.Contains(d.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) || now.Before(d.NotBefore) || now.After(d.NotAfter) {
-			return fail("its responder %q may not answer for the issuer", d.Subject)
-		}
+	if err := checkResponder(r, issuer, now); err != nil {
+		return fail("%w", err)
 	}
 	switch {
 	case r.Status == ocsp.Revoked:
@@ -110,6 +115,23 @@ func checkResponse(der []byte, cert, issuer *x509.Certificate, now time.Time) er
 		return fail("the response is too old, from %s", r.ThisUpdate.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// checkResponder returns nil when a response is signed by the issuer, or by whom
+// the issuer certified for that. The signature of a certificate in the response
+// has been verified by its parser.
+func checkResponder(r *ocsp.Response, issuer *x509.Certificate, now time.Time) error {
+	responder := r.Certificate
+	if responder == nil || bytes.Equal(responder.Raw, issuer.Raw) {
+		return r.CheckSignatureFrom(issuer)
+	}
+	if err := responder.CheckSignatureFrom(issuer); err != nil {
+		return fmt.Errorf("its responder %q is not the issuer's: %w", responder.Subject, err)
+	}
+	if !slices.Contains(responder.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) || now.Before(responder.NotBefore) || now.After(responder.NotAfter) {
+		return fmt.Errorf("its responder %q may not answer for the issuer", responder.Subject)
+	}
+	return r.CheckSignatureFrom(responder)
 }
 
 // fetch asks a responder over HTTP. It follows no redirects.

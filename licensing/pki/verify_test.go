@@ -133,7 +133,7 @@ func respond(t testing.TB, issuer, by, leaf *node, change func(*ocsp.Response)) 
 
 // TestOCSP is W28: only a fresh "good" of somebody who may say so is one.
 func TestOCSP(t *testing.T) {
-	ca, other := issue(t, nil, "ca", asCA), issue(t, nil, "other", asCA)
+	ca, other := issue(t, issue(t, nil, "root", asCA), "ca", asCA), issue(t, nil, "other", asCA)
 	leaf, sibling := issue(t, ca, "leaf", nil), issue(t, ca, "sibling", nil)
 	ocspUse := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} }
 	delegate := issue(t, ca, "delegate", ocspUse)
@@ -146,6 +146,8 @@ func TestOCSP(t *testing.T) {
 	}{
 		"good":                       {respond(t, ca, ca, leaf, nil), nil},
 		"good, by a delegate":        {respond(t, ca, delegate, leaf, nil), nil},
+		"good, with the CA's own":    {respond(t, ca, ca, leaf, func(r *ocsp.Response) { r.Certificate = ca.cert }), nil},
+		"the CA's own, not its key":  {respond(t, ca, sibling, leaf, func(r *ocsp.Response) { r.Certificate = ca.cert }), ErrStatus},
 		"revoked":                    {respond(t, ca, ca, leaf, func(r *ocsp.Response) { r.Status = ocsp.Revoked; r.RevokedAt = now }), ErrRevoked},
 		"revoked, an old response":   {respond(t, ca, ca, leaf, func(r *ocsp.Response) { r.Status = ocsp.Revoked; r.NextUpdate = r.ThisUpdate }), ErrRevoked},
 		"unknown":                    {respond(t, ca, ca, leaf, func(r *ocsp.Response) { r.Status = ocsp.Unknown }), ErrStatus},
