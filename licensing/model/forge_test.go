@@ -86,3 +86,25 @@ func TestKeyHoldersCannotForge(t *testing.T) {
 		t.Errorf("with digests: %d bytes, %v", len(out["f"]), err)
 	}
 }
+
+// The same after Open, with the digest in the table changed too.
+func TestKeyHoldersCannotForgeAfterOpen(t *testing.T) {
+	good := seal(t, testSealer(), file{"f", content(1000)})
+	r := &changing{good}
+	c, err := testOpener().Open(t.Context(), r, int64(len(good)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.table.last = nil // as if another piece had been read since
+	r.b = forge(t, good)
+	sum := sha256.Sum256(r.b[headerSize : headerSize+1000])
+	copy(r.b[regions(t, good)[2].from+tagSize:], sum[:])
+	m, err := c.Unlock(testKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := m.Decrypt(t.Context(), &out, "f"); !errors.Is(err, ErrTampered) || out.Len() > 0 {
+		t.Errorf("%d bytes, %v", out.Len(), err)
+	}
+}

@@ -105,10 +105,12 @@ func TestManifestsThatAreNotCanonicalAreRefused(t *testing.T) {
 		{`"size":100`, `"size":1e2`},
 		{`"size":100`, `"size":100.0`},
 		{`"size":100`, `"size":-1`},
-		{`"size":100`, `"size":99`},
-		{`"size":100`, `"size":101`},
 		{`"size":100`, `"size":9223372036854775807`},
 		{`"size":100`, `"size":17592186044416`},
+		{`"chunks":1,"name":"a","size":100`, `"chunks":16777217,"name":"a","size":17592186044417`},
+		{`"chunks":1,"name":"a","size":100`, `"chunks":16777216,"name":"a","size":17592186044416`},
+		{`"chunks":1,"name":"a","size":100`, `"chunks":1,"name":"a","size":9223372036854775807`},
+		{`"chunks":1,"name":"a","size":100},{"chunks":2`, `"chunks":2,"name":"a","size":100},{"chunks":1`},
 		{`"size":2097152`, `"size":2097153`},
 		{`"size":2097152`, `"size":1048576`},
 		{`"chunks":2`, `"chunks":1`},
@@ -118,17 +120,30 @@ func TestManifestsThatAreNotCanonicalAreRefused(t *testing.T) {
 		{`"name":"a"`, `"name":"b"`},
 		{`"name":"a"`, `"name":"../a"`},
 		{`"name":"a"`, `"name":""`},
-		{`"digests":"sha256"`, `"digests":"none"`},
 		{`"digests":"sha256"`, `"digests":"md5"`},
 		{`ovsa-model/v1`, `ovsa-model/v2`},
 		{`"model_guid":"0b9a4d1e`, `"model_guid":"0B9A4D1E`},
 		{`"header_sha256":"`, `"header_sha256":"0`},
+		{`"table_sha256":"`, `"table_sha256":"0`},
 	} {
 		if strings.Count(m, change[0]) == 0 {
 			t.Fatalf("%q is not in %s", change[0], m)
 		}
 		bad := strings.Replace(m, change[0], change[1], 1)
-		if out, err := attempt(t, resign(t, good, []byte(bad))); out != nil || !errors.Is(err, ErrFormat) && !errors.Is(err, ErrTampered) {
+		if out, err := attempt(t, resign(t, good, []byte(bad))); out != nil || !errors.Is(err, ErrFormat) {
+			t.Errorf("%q for %q: %v", change[1], change[0], err)
+		}
+	}
+	// Well formed, and not of this container.
+	for _, change := range [][2]string{
+		{`"size":100`, `"size":99`},
+		{`"size":100`, `"size":101`},
+		{`"digests":"sha256"`, `"digests":"none"`},
+		{`,{"chunks":2,"name":"b","size":2097152}`, ``},
+		{`"size":2097152}`, `"size":2097152},{"chunks":1,"name":"c","size":0}`},
+	} {
+		bad := strings.Replace(m, change[0], change[1], 1)
+		if out, err := attempt(t, resign(t, good, []byte(bad))); out != nil || bad == m || !errors.Is(err, ErrTampered) {
 			t.Errorf("%q for %q: %v", change[1], change[0], err)
 		}
 	}

@@ -77,9 +77,7 @@ func parseManifest(b []byte) (manifest, error) {
 		return manifest{}, fmt.Errorf("%w: the manifest is over %d bytes", ErrFormat, maxManifest)
 	}
 	var m manifest
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil {
+	if err := json.Unmarshal(b, &m); err != nil {
 		return manifest{}, fmt.Errorf("%w: manifest: %w", ErrFormat, err)
 	}
 	if again, err := m.marshal(); err != nil || !bytes.Equal(again, b) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -227,12 +228,15 @@ func TestClosedGivesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if n, err := r.ReadAt(make([]byte, 10), 0); n != 0 || err == nil {
-		t.Errorf("a closed reader gave %d bytes", n)
+	if n, err := r.ReadAt(make([]byte, 10), 0); n != 0 || !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a closed reader gave %d bytes, %v", n, err)
 	}
 	m.Close()
-	if err := m.Decrypt(t.Context(), failWriter{}, "f"); err == nil {
-		t.Error("a closed model decrypts")
+	if err := m.Decrypt(t.Context(), failWriter{}, "f"); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a closed model decrypts: %v", err)
+	}
+	if _, err := m.Reader("f"); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a closed model is read: %v", err)
 	}
 }
 
