@@ -40,6 +40,7 @@ func TestLyingLengthsAreRefused(t *testing.T) {
 		{l.data, math.MinInt64, l.signed},
 		{MaxData, l.table, l.signed},
 		{math.MaxInt64 - l.table - l.signed, l.table, l.signed},
+		{l.data, math.MinInt64 + l.table, math.MinInt64 + l.signed}, // which add up to the size
 		{l.data + 48, l.table - 48, l.signed},
 		{l.data - 1, l.table, l.signed + 1},
 		{0, l.data + l.table, l.signed},

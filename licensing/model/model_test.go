@@ -166,17 +166,19 @@ func TestManyFiles(t *testing.T) {
 
 // However a source hands out its bytes, the container has them.
 func TestSourcesMayReadAsTheyLike(t *testing.T) {
-	data := content(ChunkSize + 5)
-	for name, r := range map[string]io.Reader{
-		"half":     iotest.HalfReader(bytes.NewReader(data)),
-		"data err": iotest.DataErrReader(bytes.NewReader(data)),
-	} {
-		var b bytes.Buffer
-		if _, err := testSealer().Seal(t.Context(), &b, []Source{{"f", r}}); err != nil {
-			t.Fatal(name, err)
-		}
-		if got := decrypt(t, unlock(t, testOpener(), b.Bytes()), "f"); !bytes.Equal(got, data) {
-			t.Errorf("%s: differs", name)
+	for _, size := range []int{0, 1, ChunkSize, ChunkSize + 1, ChunkSize + 5, 2*ChunkSize + 1} {
+		data := content(size)
+		for name, r := range map[string]io.Reader{
+			"half":     iotest.HalfReader(bytes.NewReader(data)),
+			"data err": iotest.DataErrReader(bytes.NewReader(data)),
+		} {
+			var b bytes.Buffer
+			if _, err := testSealer().Seal(t.Context(), &b, []Source{{"f", r}}); err != nil {
+				t.Fatal(name, err)
+			}
+			if got := decrypt(t, unlock(t, testOpener(), b.Bytes()), "f"); !bytes.Equal(got, data) {
+				t.Errorf("%s: %d bytes differ", name, size)
+			}
 		}
 	}
 }
