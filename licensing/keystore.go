@@ -271,11 +271,11 @@ func (ks *KeyStore) Certificates(slot Slot) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-// Close wipes the keys.
+// Close wipes the keys, but for what the crypto packages keep of them.
 func (ks *KeyStore) Close() {
 	ks.key.Wipe()
 	for _, key := range ks.keys {
-		clear(key.D.Bits())
+		clear(key.D.Bits()) //nolint:staticcheck // there is no other way to wipe it, and the key is not used again
 	}
 	clear(ks.keys)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 )
@@ -199,7 +200,11 @@ func TestKeyStoreCertificates(t *testing.T) {
 // TestKeyStorePrintsNothing is W25.
 func TestKeyStorePrintsNothing(t *testing.T) {
 	ks, pass, file := newStore(t, newBox())
-	secret := fmt.Sprint(ks.Key(Primary).D)
+	raw, err := ks.Key(Primary).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := new(big.Int).SetBytes(raw).String()
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
 		for _, s := range []string{fmt.Sprintf(verb, ks), fmt.Sprintf(verb, *ks), fmt.Sprintf(verb, pass), fmt.Sprintf(verb, struct{ p Passphrase }{pass})} {
 			if strings.Contains(s, secret) || strings.Contains(s, pass.Reveal()) || strings.Contains(s, fmt.Sprintf("%x", pass.p()[:])) || len(s) > 300 {
@@ -207,7 +212,6 @@ func TestKeyStorePrintsNothing(t *testing.T) {
 			}
 		}
 	}
-	raw, _ := ks.Key(Primary).Bytes()
 	if bytes.Contains(file, raw) || strings.Contains(string(file), pass.Reveal()) {
 		t.Error("the file has a secret")
 	}

@@ -106,7 +106,7 @@ func parsePart(part string) (pkix.AttributeTypeAndValue, error) {
 	n := utf8.RuneCountInString(value)
 	if n == 0 || n > attributes[i].max || name == "C" && !isCountry(value) {
 		if name == "C" {
-			return none, fmt.Errorf("C=%s: want a country's two letters", value)
+			return none, fmt.Errorf("%q is not a country's two letters", part)
 		}
 		return none, fmt.Errorf("%s has %d characters, want 1 to %d", name, n, attributes[i].max)
 	}

@@ -76,8 +76,8 @@ func TestVerify(t *testing.T) {
 }
 
 func TestStore(t *testing.T) {
-	root, self, leaf := issue(t, nil, "root", asCA), issue(t, nil, "self", nil), (*node)(nil)
-	leaf = issue(t, root, "leaf", nil)
+	root, self := issue(t, nil, "root", asCA), issue(t, nil, "self", nil)
+	leaf := issue(t, root, "leaf", nil)
 	s := storeOf(t, root, self, root)
 	if anchors, err := s.List(); err != nil || len(anchors) != 2 {
 		t.Fatalf("%d anchors, %v; want 2", len(anchors), err)
@@ -170,7 +170,7 @@ func TestOCSP(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
 		o.SoftFail = true
-		if err := o.Status(t.Context(), leaf.cert, ca.cert, now); (err == nil) == (tt.want == ErrRevoked) {
+		if err := o.Status(t.Context(), leaf.cert, ca.cert, now); (err == nil) == errors.Is(tt.want, ErrRevoked) {
 			t.Errorf("%s, with soft-fail: %v", name, err)
 		}
 	}
@@ -195,9 +195,11 @@ func TestOCSPResponder(t *testing.T) {
 		handler http.HandlerFunc
 		want    error
 	}{
-		"good":       {answer, nil},
-		"an error":   {func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) }, ErrStatus},
-		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://169.254.169.254/", 302) }, ErrStatus},
+		"good":     {answer, nil},
+		"an error": {func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) }, ErrStatus},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/", http.StatusFound)
+		}, ErrStatus},
 		"a web page": {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }, ErrStatus},
 		"endless": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/ocsp-response")
