@@ -140,6 +140,22 @@ func TestKeysDoNotPrint(t *testing.T) {
 	}
 }
 
+// TestKeysMayHaveZeros is W20: a secret is bytes and not a string.
+func TestKeysMayHaveZeros(t *testing.T) {
+	p, b := newParty(t, "p"), Binding{KindLicence, licenceGUID, modelGUID, RoleCustomerHalf}
+	for _, zeros := range [][2]int{{0, 1}, {10, 11}, {31, 32}, {0, 32}} {
+		k := NewKey()
+		clear(k.Bytes()[zeros[0]:zeros[1]])
+		wrapped, err := Wrap(k, &p.key.PublicKey, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Unwrap(wrapped, p.key, b); err != nil || !bytes.Equal(got.Bytes(), k.Bytes()) {
+			t.Errorf("zeros at %v: %v", zeros, err)
+		}
+	}
+}
+
 func TestTakeKeyWipesItsArgument(t *testing.T) {
 	for _, n := range []int{0, 31, KeySize, 33} {
 		b := bytes.Repeat([]byte{7}, n)

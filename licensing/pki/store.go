@@ -48,7 +48,7 @@ func (s Store) List() ([]Anchor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read trust store: %w", err)
 	}
-	if err := s.checkOwner(); err != nil {
+	if err := checkOwner(s.dir); err != nil {
 		return nil, err
 	}
 	var anchors []Anchor
@@ -57,6 +57,9 @@ func (s Store) List() ([]Anchor, error) {
 			continue
 		}
 		path := filepath.Join(s.dir, e.Name())
+		if err := checkOwner(path); err != nil {
+			return nil, err
+		}
 		certs, err := ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("read trust store: %w", err)
@@ -69,14 +72,14 @@ func (s Store) List() ([]Anchor, error) {
 	return anchors, nil
 }
 
-// checkOwner refuses a directory to which others could add their own anchors.
-func (s Store) checkOwner() error {
-	info, err := os.Stat(s.dir)
+// checkOwner refuses what others could make believe in.
+func checkOwner(path string) error {
+	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("read trust store: %w", err)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return hint.Wrap(fmt.Errorf("read trust store: others may write to %q", s.dir), "chmod go-w %s, and see whether you know all that is in it: ovsatool trust ls", s.dir)
+		return hint.Wrap(fmt.Errorf("read trust store: others may write to %q", path), "chmod go-w %s, and see whether you know all that is believed: ovsatool trust ls", path)
 	}
 	return nil
 }

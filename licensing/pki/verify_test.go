@@ -103,6 +103,17 @@ func TestStore(t *testing.T) {
 		t.Errorf("a broken file: %v, want ErrFile", err)
 	}
 	os.Remove(s.dir + "/broken.crt")
+	open := s.dir + "/open.crt"
+	if err := os.WriteFile(open, EncodePEM(root.cert), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.List(); err == nil || !strings.Contains(err.Error(), "others may write") {
+		t.Errorf("a file that all may write: %v", err)
+	}
+	os.Remove(open)
 	if err := os.Chmod(s.dir, 0o777); err != nil {
 		t.Fatal(err)
 	}

@@ -4,16 +4,18 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 	"github.com/ovsactl/ovsactl/licensing/pki"
+	"github.com/ovsactl/ovsactl/vtpm/seal"
 )
 
 func inspectVerb() verb {
@@ -31,12 +33,7 @@ func inspect(ctx context.Context, s session, c call) error {
 		return fmt.Errorf("%q: %w", c.operands[0], err)
 	}
 	if c.has("json") {
-		out, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = s.Stdout.Write(append(out, '\n'))
-		return err
+		return writeJSON(s.Stdout, r)
 	}
 	r.write(s.Stdout, "")
 	return nil
@@ -67,6 +64,9 @@ func (s session) inspectFile(ctx context.Context, c call, path string) (rows, er
 		}
 		if certs, err := pki.ParsePEM(file); err == nil {
 			return rows{{"kind", "certificates"}, {"certificates", certificates(certs)}}, nil
+		}
+		if request := requestRows(file); request != nil {
+			return request, nil
 		}
 		if kind, err := licensing.KindOf(file); err == nil {
 			return s.documentRows(c, kind, file)
@@ -135,12 +135,25 @@ func certificate(c *x509.Certificate) rows {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// requestRows shows a certificate request, and is nil for what is none.
+func requestRows(file []byte) rows {
+	block, rest := pem.Decode(file)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {
+		return nil
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil || request.CheckSignature() != nil {
+		return nil
+	}
+	return rows{{"kind", "certificate request"}, {"signature", "valid"}, {"subject", shown(request.Subject.String())}}
+}
+
 func storeRows(k licensing.KeyStoreInfo) rows {
 	r := rows{{"kind", "ovsa-key-store"}, {"name", k.Name}, {"guid", string(k.GUID)}, {"created", stamp(k.Created)}}
 	if k.Protection == licensing.InsecureSoftware {
 		r = append(r, row{"protection", "INSECURE: kept in software, readable in the file"})
 	} else {
-		r = append(r, row{"protection", string(k.Protection)})
+		r = append(r, row{"protection", string(k.Protection)}, row{"sealed_under", sealedUnder(k.SealedKey)})
 	}
 	for _, slot := range []struct {
 		name licensing.Slot
@@ -153,6 +166,18 @@ func storeRows(k licensing.KeyStoreInfo) rows {
 		r = append(r, row{string(slot.name), certificate(slot.key.Certificates[0])})
 	}
 	return r
+}
+
+// sealedUnder says which registers have to be as they were.
+func sealedUnder(sealed []byte) string {
+	blob, err := seal.ParseBlob(sealed)
+	if err != nil {
+		return "something that is damaged: " + err.Error()
+	}
+	if len(blob.PCRs()) == 0 {
+		return "the TPM alone"
+	}
+	return "PCRs " + strings.Trim(strings.ReplaceAll(fmt.Sprint(blob.PCRs()), " ", ", "), "[]")
 }
 
 func masterRows(m licensing.MasterLicence) rows {

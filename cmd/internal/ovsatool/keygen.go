@@ -291,6 +291,9 @@ func reseal(ctx context.Context, s session, c call) error {
 		if err == nil {
 			return ks, nil
 		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil, err // no TPM to seal to, either
+		}
 		s.say("the TPM does not open it: %v", err)
 		pass, err := s.askPassphrase()
 		if err != nil {

@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +49,9 @@ func TestMain(m *testing.M) {
 //	flip FILE OLD NEW OUT      change text of a file
 //	mode WANT FILE...          compare permissions
 func TestScripts(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil && slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "openssl") {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "../../../test/scripts/ovsatool",
 		UpdateScripts:       os.Getenv("OVSA_UPDATE") != "",

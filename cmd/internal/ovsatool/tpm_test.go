@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
@@ -123,6 +124,11 @@ func TestKeyStoreInTPM(t *testing.T) {
 	c.must("", sign...)
 	c.must("", "keygen", "-verify", "-i", "@primary_ks.csr", "-v", "@sig2", "-k", "@ks")
 
+	var shown bytes.Buffer
+	if code := Program(Machine()).Run(t.Context(), guestcli.Env{Args: []string{"inspect", c.path("ks")}, Stdout: &shown, Stderr: &shown}); code != 0 || !strings.Contains(shown.String(), "PCRs 0, 1, 2, 3, 4, 5, 6, 7, 9, 11") {
+		t.Errorf("inspect: exit %d\n%s", code, &shown)
+	}
+
 	// Under other registers, without a passphrase while the TPM still opens it.
 	c.must("", "keygen", "-reseal", "-k", "@ks", "-pcrs", "0,4")
 	extend(t, c.tpm, 7)
@@ -131,9 +137,31 @@ func TestKeyStoreInTPM(t *testing.T) {
 	// On another machine: a copy of the file is of no use without the passphrase.
 	c.tpm = vtpmtest.New(t).TPM
 	c.fails("another TPM", "", "keygen", "-sign", "-i", "@primary_ks.csr", "-o", "@sig3", "-k", "@ks")
+	c.fails("no TPM at", passphrase, "keygen", "-reseal", "-k", "@ks", "-tpm", "/nowhere/tpm")
 	c.must(passphrase, "keygen", "-reseal", "-k", "@ks", "-pcrs", "none")
 	extend(t, c.tpm, 0)
 	c.must("", "keygen", "-sign", "-i", "@primary_ks.csr", "-o", "@sig3", "-k", "@ks")
+}
+
+// TestKeyStoreChangesTakeTurns: of certificates that are stored at the same time,
+// none is lost.
+func TestKeyStoreChangesTakeTurns(t *testing.T) {
+	c := tool{t, t.TempDir(), "/nowhere/tpm"}
+	c.must("", "keygen", "-storekey", "-t", "ECDSA", "-n", "Intel", "-k", "@ks", "-r", "@ks.csr", "-e", "/CN=x", "-insecure-software-keystore")
+	c.must("", "trust", "add", "@primary_ks.csr.crt", "@secondary_ks.csr.crt")
+	var group sync.WaitGroup
+	for range 4 {
+		for _, cert := range []string{"@primary_ks.csr.crt", "@secondary_ks.csr.crt"} {
+			group.Go(func() {
+				if code, stderr := c.run("", "keygen", "-storecert", "-c", cert, "-k", "@ks"); code != 0 {
+					t.Errorf("exit %d: %s", code, stderr)
+				}
+			})
+		}
+	}
+	group.Wait()
+	c.must("", "keygen", "-getcert", "-k", "@ks", "-c", "@one")
+	c.must("", "keygen", "-getcert", "-k", "@ks", "-c", "@two", "-s")
 }
 
 func TestWithoutTPM(t *testing.T) {

@@ -14,7 +14,7 @@ func trustVerbs() []verb {
 	dir := flag{name: "trust", args: "DIR", help: "the directory (default $OVSA_TRUST, or " + DefaultTrust + ")"}
 	return []verb{
 		{name: "trust add", summary: "believe a certificate: an authority's, or a self-signed one", flags: []flag{dir}, operand: "FILE...", min: 1, max: greedy, run: trustAdd},
-		{name: "trust ls", summary: "list the certificates that are believed", flags: []flag{dir}, run: trustList},
+		{name: "trust ls", summary: "list the certificates that are believed", flags: []flag{dir, {name: "json", help: "as JSON"}}, run: trustList},
 		{name: "trust rm", summary: "believe a certificate no longer; the first 8 digits of its SHA-256 are enough", flags: []flag{dir}, operand: "SHA-256", min: 1, max: 1, run: trustRemove},
 	}
 }
@@ -42,6 +42,13 @@ func trustList(_ context.Context, s session, c call) error {
 	anchors, err := s.trust(c).List()
 	if err != nil {
 		return err
+	}
+	if c.has("json") {
+		list := []rows{}
+		for _, a := range anchors {
+			list = append(list, append(certificate(a.Certificate), row{"authority", a.Certificate.IsCA}, row{"file", a.Path}))
+		}
+		return writeJSON(s.Stdout, list)
 	}
 	w := tabwriter.NewWriter(s.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "SHA-256\tKIND\tENDS\tSUBJECT")
