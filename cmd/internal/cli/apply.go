@@ -97,7 +97,7 @@ func (c change) run(ctx context.Context) error {
 	if err := c.how.check(); err != nil {
 		return err
 	}
-	m, err := loadManifest(c.env, c.manifest)
+	m, err := loadManifest(ctx, c.env, c.manifest)
 	if err != nil {
 		return err
 	}

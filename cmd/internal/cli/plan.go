@@ -29,7 +29,7 @@ there are none.`,
   ovsactl plan --detailed-exitcode >/dev/null || test $? = 2`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
-			m, err := loadManifest(env, &manifest)
+			m, err := loadManifest(cmd.Context(), env, &manifest)
 			if err != nil {
 				return err
 			}

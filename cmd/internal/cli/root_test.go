@@ -3,9 +3,26 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
+	"time"
 )
+
+// Nothing but an interrupt ends the reading of a manifest that is being typed.
+func TestInterruptEndsReading(t *testing.T) {
+	for _, args := range []string{"validate -", "validate - --json", "fmt -", "plan -"} {
+		ctx, interrupt := context.WithCancelCause(t.Context())
+		time.AfterFunc(10*time.Millisecond, func() { interrupt(errors.New("interrupt signal received")) })
+		env, stderr := testEnv(nil)
+		in, typing := io.Pipe()
+		env.Stdin, env.Args = in, strings.Fields(args)
+		if got := Run(ctx, env); got != exitInterrupted {
+			t.Errorf("ovsactl %s: exit %d, want %d\n%s", args, got, exitInterrupted, stderr)
+		}
+		typing.Close()
+	}
+}
 
 func TestExitCodes(t *testing.T) {
 	const host = "host \"local\" {\n  uri      = \"test:///default\"\n  data_dir = \"/nonexistent/ovsa\"\n}\n"
