@@ -217,7 +217,7 @@ func (e *guestEvidence) verify(ctx context.Context, env Env, r roleTPM, allowUne
 		return vtpm.Verification{}, usageError(fmt.Sprintf("--nonce %q is not %d to %d bytes of hex", e.nonce, quote.MinNonce, quote.MaxNonce),
 			"give the nonce that the guest was asked with")
 	}
-	data, err := e.read(env)
+	data, err := interruptibly(ctx, func() ([]byte, error) { return e.read(env) })
 	if err != nil {
 		return vtpm.Verification{}, fmt.Errorf("read evidence: %w", err)
 	}
