@@ -3,10 +3,14 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 // Nothing but an interrupt ends the reading of a manifest that is being typed.
@@ -21,6 +25,25 @@ func TestInterruptEndsReading(t *testing.T) {
 			t.Errorf("ovsactl %s: exit %d, want %d\n%s", args, got, exitInterrupted, stderr)
 		}
 		typing.Close()
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	denied := fmt.Errorf("vtpm lock: %w", &fs.PathError{Op: "mkdir", Path: "/var/OVSA/vtpm/locks", Err: fs.ErrPermission})
+	for _, tt := range []struct {
+		name string
+		err  error
+		uid  int
+		want string
+	}{
+		{"a user", denied, 1000, "sudo"},
+		{"root", denied, 0, ""},
+		{"a better hint", hint.Wrap(denied, "do this"), 1000, "do this"},
+		{"something else", errors.New("boom"), 1000, ""},
+	} {
+		if got := adviceOn(tt.err, tt.uid); !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
 
