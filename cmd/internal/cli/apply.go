@@ -47,7 +47,7 @@ With --json, stdout is JSON lines.`,
 		},
 	}
 	manifest.register(cmd)
-	which.register(cmd)
+	which.register(env, cmd)
 	which.registerPrune(cmd)
 	how.register(cmd)
 	cmd.Flags().DurationVar(&how.timeout, "timeout", 0, "how long a guest may take from its start until it answers (default 5m, without KVM 15m)")

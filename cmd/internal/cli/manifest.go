@@ -152,6 +152,17 @@ func diagStyle(env Env) diag.Style {
 	return style
 }
 
+// completeTargets completes --target from the manifest that is named before it.
+func completeTargets(env Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		f := manifestFlags{files: args}
+		names := slices.DeleteFunc(roles.Names(f.names(), roles.Options{Getenv: env.Getenv}), func(n string) bool {
+			return !strings.HasPrefix(n, toComplete)
+		})
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeRoles completes role names from the manifest of -f or roles.hcl. It
 // offers nothing, and says nothing, when that cannot be read.
 func completeRoles(env Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
