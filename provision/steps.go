@@ -20,6 +20,7 @@ type roleRun struct {
 	*run
 	plan     *RolePlan
 	metadata vm.Metadata
+	emulated bool  // it was started without KVM
 	guest    Guest // from reachable on
 }
 
@@ -229,6 +230,7 @@ func (s *roleRun) define(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.emulated = accel == vm.TCG
 	img, _ := s.image(s.plan.role.Image)
 	s.metadata = s.newMetadata(img)
 	return s.Hypervisor.Define(ctx, s.spec(img, accel))
