@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -61,13 +62,17 @@ func Run(ctx context.Context, env Env) int {
 	return exitError
 }
 
-// adviceOn is what the user can do about err: its hint, or to be root.
+// adviceOn is what the user can do about err: its hint, or to be root, or to
+// make room.
 func adviceOn(err error, uid int) string {
 	if h := hint.Of(err); h != "" {
 		return h
 	}
-	if uid != 0 && errors.Is(err, fs.ErrPermission) {
+	switch {
+	case uid != 0 && errors.Is(err, fs.ErrPermission):
 		return "it is not yours to use: run it as root, with sudo"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the disk is full: ovsactl image prune frees some; or use another data directory"
 	}
 	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ func TestAdvice(t *testing.T) {
 		{"a user", denied, 1000, "sudo"},
 		{"root", denied, 0, ""},
 		{"a better hint", hint.Wrap(denied, "do this"), 1000, "do this"},
+		{"a full disk", fmt.Errorf("write journal: %w", syscall.ENOSPC), 0, "image prune"},
 		{"something else", errors.New("boom"), 1000, ""},
 	} {
 		if got := adviceOn(tt.err, tt.uid); !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
