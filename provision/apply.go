@@ -100,6 +100,10 @@ func (r *run) graph() ([]dag.Node, error) {
 		}
 		s := &roleRun{run: r, plan: rp}
 		r.roles = append(r.roles, s)
+		if rp.Action == Blocked { // nothing of that name is ours to clean up
+			nodes = append(nodes, s.nodes()...)
+			continue
+		}
 		for _, o := range s.owned() {
 			if err := r.journal.write(entry{Time: r.now(), Event: "owns", Owns: &o}, true); err != nil {
 				return nil, err
