@@ -72,7 +72,7 @@ in-lab: ## run the tests that change a libvirt, in a lab's
 
 .PHONY: e2e
 e2e: ## apply, change, break and destroy real guests in a lab
-	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 25m -v ./test/e2e
+	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 40m -v ./test/e2e
 
 .PHONY: fuzz
 fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)

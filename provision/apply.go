@@ -19,12 +19,13 @@ import (
 // ApplyOptions tune a run. Zero values are the defaults.
 type ApplyOptions struct {
 	Parallelism int           // steps at a time, default 8
-	Timeout     time.Duration // from start to reachable, default 5 minutes
+	Timeout     time.Duration // from start to reachable, default 5 minutes, and 15 without KVM
 }
 
 const (
 	defaultParallelism = 8
 	defaultTimeout     = 5 * time.Minute
+	emulatedTimeout    = 15 * time.Minute
 )
 
 // ErrRoles says that some roles failed; the report has the causes.
@@ -37,9 +38,6 @@ var ErrRoles = errors.New("not every role is ready")
 func (e *Engine) Apply(ctx context.Context, p *Plan, opts ApplyOptions) (*Report, error) {
 	if opts.Parallelism <= 0 {
 		opts.Parallelism = defaultParallelism
-	}
-	if opts.Timeout <= 0 {
-		opts.Timeout = defaultTimeout
 	}
 	start := e.now()
 	if !p.Changed() {
@@ -102,6 +100,10 @@ func (r *run) graph() ([]dag.Node, error) {
 		}
 		s := &roleRun{run: r, plan: rp}
 		r.roles = append(r.roles, s)
+		if rp.Action == Blocked { // nothing of that name is ours to clean up
+			nodes = append(nodes, s.nodes()...)
+			continue
+		}
 		for _, o := range s.owned() {
 			if err := r.journal.write(entry{Time: r.now(), Event: "owns", Owns: &o}, true); err != nil {
 				return nil, err

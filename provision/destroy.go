@@ -34,7 +34,11 @@ func (e *Engine) PlanDestroy(ctx context.Context, m *roles.Manifest, targets []s
 			problems = append(problems, err)
 			continue
 		}
-		p.Roles = append(p.Roles, RolePlan{Role: r.Name, Action: Delete, role: r, intent: newIntent(m, r), state: d})
+		rp := RolePlan{Role: r.Name, Action: Delete, role: r, intent: newIntent(m, r), state: d}
+		if !d.Exists {
+			rp.Reason = "it has no guest, only what may be left of one"
+		}
+		p.Roles = append(p.Roles, rp)
 	}
 	return p, errors.Join(problems...)
 }

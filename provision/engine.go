@@ -95,7 +95,7 @@ func (e *Engine) Plan(ctx context.Context, m *roles.Manifest, opts PlanOptions) 
 		decide(&rp)
 		p.Roles = append(p.Roles, rp)
 	}
-	problems = append(problems, e.conflicts(m.Host.DataDir, chosen, domains)...)
+	blockConflicts(p, m.Host.DataDir, domains)
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
@@ -134,47 +134,55 @@ func choose(m *roles.Manifest, targets []string) ([]roles.Role, error) {
 	return out, nil
 }
 
-// conflicts finds what others have that a role wants.
-func (e *Engine) conflicts(dataDir string, chosen []roles.Role, domains []vm.State) []error {
-	type holder struct{ domain string }
-	macs, displays := make(map[string]holder), make(map[int]holder)
-	var problems []error
-	own := make(map[string]bool, len(chosen))
-	for _, r := range chosen {
-		own[DomainName(r.Name)] = true
+// blockConflicts blocks the roles that want what others have. A guest that runs
+// as it should goes on, whoever else has its address.
+func blockConflicts(p *Plan, dataDir string, domains []vm.State) {
+	macs, displays := make(map[string]string), make(map[int]string) // to the domain that has it
+	own := make(map[string]bool, len(p.Roles))
+	for _, rp := range p.Roles {
+		own[DomainName(rp.Role)] = true
 	}
 	for _, d := range domains {
 		if own[d.Name] {
-			if err := foreign(d, dataDir); err != nil {
-				problems = append(problems, err)
-			}
 			continue
 		}
 		for _, mac := range d.MACs {
-			macs[mac] = holder{d.Name}
+			macs[mac] = d.Name
 		}
 		if d.VNC != nil {
-			displays[*d.VNC] = holder{d.Name}
+			displays[*d.VNC] = d.Name
 		}
 	}
-	for _, r := range chosen {
-		for _, n := range r.Networks {
-			if h, taken := macs[n.MAC]; taken {
-				problems = append(problems, hint.Wrap(
-					fmt.Errorf("role %q: MAC address %s is taken by domain %q", r.Name, n.MAC, h.domain),
-					`give the role's network block another "mac"`))
+	for i := range p.Roles {
+		rp := &p.Roles[i]
+		if err := foreign(rp.state, dataDir); err != nil {
+			rp.block(err)
+		} else if rp.Action != NoAction && rp.Action != Update {
+			if err := taken(rp.role, macs, displays); err != nil {
+				rp.block(err)
 			}
 		}
-		if r.VNC == nil {
-			continue
-		}
-		if h, taken := displays[r.VNC.Display]; taken {
+	}
+}
+
+// taken tells what a role wants that a domain has.
+func taken(r roles.Role, macs map[string]string, displays map[int]string) error {
+	var problems []error
+	for _, n := range r.Networks {
+		if holder, ok := macs[n.MAC]; ok {
 			problems = append(problems, hint.Wrap(
-				fmt.Errorf("role %q: VNC display %d (port %d) is taken by domain %q", r.Name, r.VNC.Display, 5900+r.VNC.Display, h.domain),
+				fmt.Errorf("MAC address %s is taken by domain %q", n.MAC, holder),
+				`give the role's network block another "mac"`))
+		}
+	}
+	if r.VNC != nil {
+		if holder, ok := displays[r.VNC.Display]; ok {
+			problems = append(problems, hint.Wrap(
+				fmt.Errorf("VNC display %d (port %d) is taken by domain %q", r.VNC.Display, 5900+r.VNC.Display, holder),
 				`give the role's vnc block another "display"`))
 		}
 	}
-	return problems
+	return errors.Join(problems...)
 }
 
 // foreign tells why an existing domain is not one that we may change.

@@ -164,17 +164,61 @@ func TestForeignDomainsAreNotTouched(t *testing.T) {
 		m.Roles[0].Networks[0].MAC = "52:54:00:01:02:03"
 		m.Roles[0].VNC.Display = 0
 	})
-	_, _, err := apply(w.life(t.Context(), 0), w.engine(), m)
+	_, report, err := apply(w.life(t.Context(), 0), w.engine(), m)
+	if !errors.Is(err, provision.ErrRoles) {
+		t.Fatalf("error %v", err)
+	}
+	bad, good := report.Roles[0], report.Roles[1]
 	for _, want := range []string{
-		`role "isv_dev": MAC address 52:54:00:01:02:03 is taken by domain "theirs"`,
-		`role "isv_dev": VNC display 0 (port 5900) is taken by domain "theirs"`,
+		`MAC address 52:54:00:01:02:03 is taken by domain "theirs"`,
+		`VNC display 0 (port 5900) is taken by domain "theirs"`,
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("no %q in: %v", want, err)
+		if bad.Failed != "check" || !strings.Contains(bad.Error, want) || bad.Hint == "" {
+			t.Errorf("no %q in: %+v", want, bad)
 		}
 	}
-	if left := w.left(t); len(left) > 0 {
-		t.Errorf("left %q", left)
+	if good.Failed != "" {
+		t.Errorf("the other role: %+v", good)
+	}
+	for _, l := range w.left(t) {
+		if strings.Contains(l, "isv_dev") {
+			t.Errorf("left %q", l)
+		}
+	}
+}
+
+// A domain that is not ours and has a role's name stays as it is.
+func TestForeignDomainOfARolesName(t *testing.T) {
+	w := newWorld(t)
+	const theirs = `<domain type='qemu'>
+  <name>ovsa_isv_dev</name>
+  <uuid>11111111-2222-4333-8444-555555555555</uuid>
+  <memory unit='MiB'>512</memory>
+  <os><type>hvm</type></os>
+</domain>`
+	if err := w.host.AddForeign(theirs, true); err != nil {
+		t.Fatal(err)
+	}
+	ctx := w.life(t.Context(), 0)
+	before, err := w.host.Inspect(ctx, "ovsa_isv_dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, report, err := apply(ctx, w.engine(), manifest(t, w, nil))
+	if !errors.Is(err, provision.ErrRoles) || report.Roles[0].Failed != "check" || report.Roles[1].Failed != "" {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if after, err := w.host.Inspect(ctx, "ovsa_isv_dev"); err != nil || !after.Active || after.UUID != before.UUID || after.Ours {
+		t.Errorf("it was touched: %+v, %v", after, err)
+	}
+	// Another run first looks after what the last one left: nothing of theirs.
+	release, err := w.engine().Lock(ctx, "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if after, err := w.host.Inspect(ctx, "ovsa_isv_dev"); err != nil || !after.Active || after.Ours {
+		t.Errorf("it was touched by the next run: %+v, %v", after, err)
 	}
 }
 

@@ -28,7 +28,8 @@ func (s *roleRun) reach(ctx context.Context) error {
 	if !s.metadata.Address.IsValid() {
 		return hint.Wrap(errors.New("its address is not known"), `on a bridge, say in the role's network block which "address" the guest gets there`)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Timeout, fmt.Errorf("no answer within %s", s.opts.Timeout))
+	limit := s.patience()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	if len(s.metadata.HostKeys) == 0 {
 		keys, err := s.Hypervisor.HostKeys(ctx, s.domain())
@@ -49,6 +50,17 @@ func (s *roleRun) reach(ctx context.Context) error {
 	}
 	s.guest = guest
 	return nil
+}
+
+// patience is how long the guest may take until it answers.
+func (s *roleRun) patience() time.Duration {
+	switch {
+	case s.opts.Timeout > 0:
+		return s.opts.Timeout
+	case s.emulated:
+		return emulatedTimeout
+	}
+	return defaultTimeout
 }
 
 // unreachable adds what the guest printed last, and where to look.

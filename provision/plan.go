@@ -1,6 +1,8 @@
 package provision
 
 import (
+	"strings"
+
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/vm"
@@ -35,6 +37,7 @@ const (
 	Reboot   Action = "restart"
 	Remake   Action = "replace"
 	Delete   Action = "destroy"
+	Blocked  Action = "blocked" // something that is not ours is in the way: it fails, and touches nothing
 )
 
 // Change is one attribute that differs. An empty Old or New means absent.
@@ -49,13 +52,20 @@ type Change struct {
 type RolePlan struct {
 	Role    string   `json:"role"`
 	Action  Action   `json:"action"`
-	Reason  string   `json:"reason,omitempty"` // for Finish: what is missing
+	Reason  string   `json:"reason,omitempty"` // for Finish: what is missing; for Blocked: what is in the way
 	Changes []Change `json:"changes,omitempty"`
 
 	role     roles.Role
 	intent   intent
 	state    vm.State
 	packages []component.Package // as role.Components
+	blocked  error
+}
+
+// block makes the role fail for what is in its way.
+func (rp *RolePlan) block(why error) {
+	rp.Action, rp.Changes, rp.blocked = Blocked, nil, why
+	rp.Reason = strings.ReplaceAll(why.Error(), "\n", "; ")
 }
 
 // ImagePlan is an image that a role needs.

@@ -20,6 +20,7 @@ type roleRun struct {
 	*run
 	plan     *RolePlan
 	metadata vm.Metadata
+	emulated bool  // it was started without KVM
 	guest    Guest // from reachable on
 }
 
@@ -58,6 +59,7 @@ func (s *roleRun) shares(id string) bool {
 //	replace  removed, then create
 //	restart  stopped, then create, whose steps leave alone what is as it should be
 //	update   reachable -> components
+//	blocked  check, which fails
 func (s *roleRun) nodes() []dag.Node {
 	at := func(phase string) string { return "role." + s.plan.Role + "/" + phase }
 	step := func(phase string, do func(context.Context) error, after ...string) dag.Node {
@@ -66,6 +68,8 @@ func (s *roleRun) nodes() []dag.Node {
 	var nodes []dag.Node
 	var first []string
 	switch s.plan.Action {
+	case Blocked:
+		return []dag.Node{step("check", func(context.Context) error { return s.plan.blocked })}
 	case Delete:
 		return []dag.Node{step("removed", s.remove)}
 	case Update:
@@ -229,6 +233,7 @@ func (s *roleRun) define(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.emulated = accel == vm.TCG
 	img, _ := s.image(s.plan.role.Image)
 	s.metadata = s.newMetadata(img)
 	return s.Hypervisor.Define(ctx, s.spec(img, accel))

@@ -56,7 +56,7 @@ func (l *loader) read(files []string) {
 		if _, again := l.files[name]; again {
 			continue
 		}
-		src, ok := l.source(name)
+		src, ok := l.source(name, "To write a commented one:\n\n    ovsactl init")
 		if !ok {
 			l.broken = true
 			continue

@@ -135,8 +135,9 @@ func startsLoop(tokens hclsyntax.Tokens) bool {
 	return false
 }
 
-// source returns the content of a file, from the options or from disk.
-func (l *loader) source(name string) ([]byte, bool) {
+// source returns the content of a file, from the options or from disk. absent is
+// what a user can do when there is none.
+func (l *loader) source(name, absent string) ([]byte, bool) {
 	if src, ok := l.opts.Sources[name]; ok {
 		return src, true
 	}
@@ -147,7 +148,7 @@ func (l *loader) source(name string) ([]byte, bool) {
 	d := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Cannot read file", Detail: sentence(err) + "."}
 	if errors.Is(err, fs.ErrNotExist) {
 		d.Summary = "File not found"
-		d.Detail = fmt.Sprintf("There is no file %q here. To write a commented one:\n\n    ovsactl init", name)
+		d.Detail = fmt.Sprintf("There is no file %q here. %s", name, absent)
 	}
 	l.diags = append(l.diags, d)
 	return nil, false

@@ -34,7 +34,7 @@ func (l *loader) readGiven() {
 }
 
 func (l *loader) readVarFile(name string) {
-	src, ok := l.source(name)
+	src, ok := l.source(name, "It would hold lines of NAME = VALUE.")
 	if !ok {
 		l.broken = true
 		return

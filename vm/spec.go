@@ -91,7 +91,11 @@ type Metadata struct {
 }
 
 // ComponentRecord is a component as it was installed.
-type ComponentRecord struct{ Name, Version, Digest string }
+type ComponentRecord struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+}
 
 // State is a domain as libvirt has it.
 type State struct {

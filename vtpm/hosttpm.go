@@ -47,7 +47,7 @@ func (h *Host) openHostTPM(ctx context.Context, do func(transport.TPM) error) er
 	t, err := guest.Open(ctx, h.opts.TPM)
 	if errors.Is(err, fs.ErrNotExist) {
 		return hint.Wrap(fmt.Errorf("host TPM: %w", err),
-			"turn the TPM 2.0 on in the firmware's settings, or name another: --tpm, or host { tpm = ... }; ovsactl host check tells what there is")
+			"turn the TPM 2.0 on in the firmware's settings, or name another in the host block (tpm = ...) or OVSACTL_TPM; ovsactl host check tells what there is")
 	}
 	if err != nil {
 		return hint.Wrap(fmt.Errorf("host TPM %q: %w", h.opts.TPM, err), "see: ovsactl host check")

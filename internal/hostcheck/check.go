@@ -2,6 +2,7 @@ package hostcheck
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/ovsactl/ovsactl/packaging"
@@ -89,6 +90,8 @@ func checkVirt(f Facts) Line {
 func checkKVM(f Facts) Line {
 	const need = "a guest kernel that runs"
 	switch {
+	case strings.Contains(f.KVM.Device, fs.ErrPermission.Error()):
+		return line("KVM", Advised, f.KVM.Device, need, "be in group kvm, or root: "+prepare+", then log in again")
 	case f.KVM.Device != "":
 		return line("KVM", Advised, f.KVM.Device, need, "load kvm_intel or kvm_amd; in a virtual machine, turn on nested virtualisation; else guests are emulated")
 	case !f.KVM.Probed && !f.Libvirt.Up:

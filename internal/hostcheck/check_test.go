@@ -53,6 +53,7 @@ func TestCheck(t *testing.T) {
 		{"old distribution", func(f *Facts) { f.OS.Version = "11" }, "operating system", Advised, "", ""},
 		{"no virtualisation", func(f *Facts) { f.Virt = "" }, "processor virtualisation", Advised, "none", ""},
 		{"KVM that hangs", func(f *Facts) { f.KVM = KVM{Probed: true, Reason: "kernel silent for 5 s"} }, "KVM", Advised, "silent", ""},
+		{"KVM of others", func(f *Facts) { f.KVM = KVM{Device: "open /dev/kvm: permission denied"} }, "KVM", Advised, "permission", ""},
 		{"KVM not probed", func(f *Facts) { f.KVM = KVM{Reason: "no kernel to probe with"} }, "KVM", Unknown, "no kernel", ""},
 		{"no TPM", func(f *Facts) { f.TPM = TPM{Path: "/dev/tpmrm0"} }, "TPM", Missing, "none at /dev/tpmrm0", ""},
 		{"TPM 1.2", func(f *Facts) { f.TPM.Version = 1 }, "TPM", Missing, "TPM 1", ""},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -51,11 +52,21 @@ func Try(path, holder string) (*Lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
-	if _, err := f.WriteAt([]byte(holder+"\n"), 0); err != nil {
+	if err := tell(f, holder); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
 	return &Lock{f}, nil
+}
+
+// tell writes who holds the lock. A full disk only keeps that untold: what frees
+// some of it takes locks, too.
+func tell(w io.WriterAt, holder string) error {
+	_, err := w.WriteAt([]byte(holder+"\n"), 0)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return nil
+	}
+	return err
 }
 
 // Wait takes the lock at path, waiting until it is free or ctx ends. onBusy,

@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -27,6 +28,17 @@ func TestSecondHolderIsToldWhoHoldsIt(t *testing.T) {
 		t.Fatalf("after release: %v", err)
 	}
 	second.Release()
+}
+
+func TestFullDiskKeepsNobodyFromLocking(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	if err := tell(full, "pid 1 (test)"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWaitTakesTheLockWhenItIsReleased(t *testing.T) {

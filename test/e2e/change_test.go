@@ -180,24 +180,31 @@ func (s *story) replaceKilled(t *testing.T) {
 		// Each run has another guest to make, from another image.
 		r.isvImage = []string{"image.cloud", "image.debian"}[i%2]
 		s.change(t, r)
-		after := time.Duration(rand.IntN(2000)) * time.Millisecond
-		cmd := s.command(s.program, "apply", s.file, "--auto-approve")
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(after)
-		cmd.Process.Kill() // the command in the lab dies with it
-		err := cmd.Wait()
-		t.Logf("killed after %v: %v\n%s", after, err, out.String())
+		s.killed(t, 2*time.Second, "apply")
 	}
+	s.killed(t, time.Minute, "apply") // most likely while it waits for the guest
 	s.must(t, "apply", s.file, "--auto-approve")
 	if got := s.bootID(t, s.file, "runtime"); got != runtime {
 		t.Error("the other role was restarted")
 	}
 	s.must(t, "vtpm", "verify", "isv_dev", "-f", s.file, "--allow-unenrolled")
 	s.converged(t)
+}
+
+// killed runs a verb and kills it at some point of the first while.
+func (s *story) killed(t *testing.T, while time.Duration, verb string) {
+	t.Helper()
+	after := rand.N(while)
+	cmd := s.command(s.program, verb, s.file, "--auto-approve")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(after)
+	cmd.Process.Kill() // the command in the lab dies with it
+	err := cmd.Wait()
+	t.Logf("%s killed after %v: %v\n%s", verb, after, err, out.String())
 }
 
 func (s *story) converged(t *testing.T) {
@@ -268,6 +275,7 @@ func length(m *sync.Map) (n int) {
 }
 
 func (s *story) destroy(t *testing.T) {
+	s.killed(t, 1500*time.Millisecond, "destroy")
 	s.must(t, "destroy", s.file, "--auto-approve")
 	if found := s.leftovers(t); len(found) > 0 {
 		t.Error(report(found))

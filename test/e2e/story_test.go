@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestStory is the life of two roles. Each part needs the ones before it.
@@ -25,6 +26,7 @@ func TestStory(t *testing.T) {
 		{"failures stay with their roles", s.failures},
 		{"change in place", s.changeInPlace},
 		{"change with a restart", s.changeWithRestart},
+		{"look at guests", s.look},
 		{"a reboot renews the binding", s.reboot},
 		{"replace, killed at random points", s.replaceKilled},
 		{"libvirtd dies on the way", s.libvirtdDies},
@@ -69,6 +71,7 @@ func (s *story) define(t *testing.T, verb, xml string) {
 }
 
 func (s *story) apply(t *testing.T) {
+	s.killed(t, 5*time.Second, "apply")
 	s.must(t, "apply", s.file, "--auto-approve")
 	if got := s.virsh(t, "list", "--name"); !strings.Contains(got, "ovsa_isv_dev") || !strings.Contains(got, "ovsa_runtime") {
 		t.Errorf("running domains: %q", got)

@@ -47,10 +47,10 @@ With --json, stdout is JSON lines.`,
 		},
 	}
 	manifest.register(cmd)
-	which.register(cmd)
+	which.register(env, cmd)
 	which.registerPrune(cmd)
 	how.register(cmd)
-	cmd.Flags().DurationVar(&how.timeout, "timeout", 0, "how long a guest may take from its start until it answers (default 5m)")
+	cmd.Flags().DurationVar(&how.timeout, "timeout", 0, "how long a guest may take from its start until it answers (default 5m, without KVM 15m)")
 	return cmd
 }
 
@@ -97,7 +97,7 @@ func (c change) run(ctx context.Context) error {
 	if err := c.how.check(); err != nil {
 		return err
 	}
-	m, err := loadManifest(c.env, c.manifest)
+	m, err := loadManifest(ctx, c.env, c.manifest)
 	if err != nil {
 		return err
 	}

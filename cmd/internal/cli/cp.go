@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ovsactl/ovsactl/internal/diag"
+	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/remote"
 )
 
@@ -47,6 +50,9 @@ its name is written with a slash: ./a:b`,
 						err = conn.Upload(cmd.Context(), source, c.target, transfer)
 					} else {
 						err = conn.Download(cmd.Context(), source, c.target, transfer)
+					}
+					if errors.Is(err, fs.ErrPermission) {
+						err = hint.Wrap(err, "a copy has the rights of the user that logs in: copy to its home, then: ovsactl ssh %s -- sudo mv ...", c.role)
 					}
 					if err != nil {
 						return err

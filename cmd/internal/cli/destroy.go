@@ -33,7 +33,7 @@ A virtual TPM that is gone cannot be made again: what was sealed to it is lost.`
 		},
 	}
 	manifest.register(cmd)
-	which.register(cmd)
+	which.register(env, cmd)
 	how.register(cmd)
 	return cmd
 }

@@ -95,7 +95,10 @@ func execGuests(ctx context.Context, env Env, g *guests, opts execOptions, roles
 		})
 	}
 	group.Wait()
-	if failed {
+	switch {
+	case failed && ctx.Err() != nil:
+		return exitStatus(exitInterrupted)
+	case failed:
 		return exitStatus(exitError)
 	}
 	return nil

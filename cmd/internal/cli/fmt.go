@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,9 +31,9 @@ file would change. It exits with 3 when a file is not HCL.`,
 		Example: `  ovsactl fmt
   ovsactl fmt --check *.hcl
   ovsactl fmt - < roles.hcl`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			f := manifestFlags{files: args}
-			return formatFiles(env, f.names(), check)
+			return formatFiles(cmd.Context(), env, f.names(), check)
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "only list the files that would change")
@@ -40,11 +41,11 @@ file would change. It exits with 3 when a file is not HCL.`,
 	return cmd
 }
 
-func formatFiles(env Env, names []string, check bool) error {
+func formatFiles(ctx context.Context, env Env, names []string, check bool) error {
 	changed := false
 	bad := error(nil)
 	for _, name := range names {
-		differs, err := formatFile(env, name, check)
+		differs, err := formatFile(ctx, env, name, check)
 		var told exitStatus
 		if errors.As(err, &told) {
 			bad = told
@@ -65,8 +66,8 @@ func formatFiles(env Env, names []string, check bool) error {
 }
 
 // formatFile formats one file and tells whether that changes it.
-func formatFile(env Env, name string, check bool) (bool, error) {
-	src, err := readSource(env, name)
+func formatFile(ctx context.Context, env Env, name string, check bool) (bool, error) {
+	src, err := interruptibly(ctx, func() ([]byte, error) { return readSource(env, name) })
 	if err != nil {
 		return false, err
 	}

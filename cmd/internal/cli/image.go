@@ -171,7 +171,7 @@ does not.`,
   ovsactl image build roles.hcl --only debian`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
-			m, err := loadManifest(env, &manifest)
+			m, err := loadManifest(cmd.Context(), env, &manifest)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"os"
 	"slices"
@@ -79,13 +80,51 @@ func (f *manifestFlags) options(env Env) ([]string, roles.Options, error) {
 // loadManifest loads what the flags name. Diagnostics go to stderr; when one
 // of them is an error, the returned error carries the exit code and nothing
 // more is to be printed.
-func loadManifest(env Env, f *manifestFlags) (*roles.Manifest, error) {
-	names, opts, err := f.options(env)
+func loadManifest(ctx context.Context, env Env, f *manifestFlags) (*roles.Manifest, error) {
+	l, err := f.load(ctx, env)
 	if err != nil {
 		return nil, err
 	}
-	m, files, diags := roles.Load(names, opts)
-	return m, reportDiagnostics(env, files, diags)
+	return l.manifest, reportDiagnostics(env, l.files, l.diags)
+}
+
+// loaded is what [roles.Load] returns.
+type loaded struct {
+	manifest *roles.Manifest
+	files    map[string]*hcl.File
+	diags    hcl.Diagnostics
+}
+
+func (f *manifestFlags) load(ctx context.Context, env Env) (loaded, error) {
+	return interruptibly(ctx, func() (loaded, error) {
+		names, opts, err := f.options(env)
+		if err != nil {
+			return loaded{}, err
+		}
+		m, files, diags := roles.Load(names, opts)
+		return loaded{m, files, diags}, nil
+	})
+}
+
+// interruptibly is f until ctx ends. Nothing else ends the reading of a terminal
+// or a pipe; what is left of f ends with the process.
+func interruptibly[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
 }
 
 // reportDiagnostics prints diags for people. It returns exitStatus(exitManifest)
@@ -111,6 +150,17 @@ func diagStyle(env Env) diag.Style {
 		style.Width = w
 	}
 	return style
+}
+
+// completeTargets completes --target from the manifest that is named before it.
+func completeTargets(env Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		f := manifestFlags{files: args}
+		names := slices.DeleteFunc(roles.Names(f.names(), roles.Options{Getenv: env.Getenv}), func(n string) bool {
+			return !strings.HasPrefix(n, toComplete)
+		})
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 // completeRoles completes role names from the manifest of -f or roles.hcl. It

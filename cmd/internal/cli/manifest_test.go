@@ -114,3 +114,18 @@ func TestCompleteRoles(t *testing.T) {
 		})
 	}
 }
+
+func TestCompleteTargets(t *testing.T) {
+	inDir(t, map[string]string{"roles.hcl": "role \"isv_dev\" {}\n", "other.hcl": "role \"runtime\" {}\n"})
+	for args, want := range map[string]string{
+		"plan --target":            "isv_dev",
+		"apply other.hcl --target": "runtime",
+		"destroy --target":         "isv_dev",
+	} {
+		env, _ := testEnv(nil)
+		env.Args = append(append([]string{cobra.ShellCompNoDescRequestCmd}, strings.Fields(args)...), "")
+		if code := Run(t.Context(), env); code != 0 || !strings.HasPrefix(env.Stdout.(*bytes.Buffer).String(), want+"\n:4\n") {
+			t.Errorf("%s: exit %d, %q, want %q", args, code, env.Stdout, want)
+		}
+	}
+}

@@ -29,7 +29,7 @@ there are none.`,
   ovsactl plan --detailed-exitcode >/dev/null || test $? = 2`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
-			m, err := loadManifest(env, &manifest)
+			m, err := loadManifest(cmd.Context(), env, &manifest)
 			if err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ there are none.`,
 		},
 	}
 	manifest.register(cmd)
-	which.register(cmd)
+	which.register(env, cmd)
 	which.registerPrune(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
@@ -70,9 +70,12 @@ type selection struct {
 	packages packagesFlags
 }
 
-func (s *selection) register(cmd *cobra.Command) {
+func (s *selection) register(env Env, cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&s.targets, "target", nil, "only this `role`, as NAME or role.NAME; may be repeated")
 	s.packages.register(cmd)
+	if err := cmd.RegisterFlagCompletionFunc("target", completeTargets(env)); err != nil {
+		panic(err) // there is no such flag
+	}
 }
 
 func (s *selection) registerPrune(cmd *cobra.Command) {

@@ -47,9 +47,13 @@ func compared(roles int) string {
 }
 
 func planCount(p *provision.Plan) string {
-	return fmt.Sprintf("Plan: %d to create, %d to change, %d to replace, %d to destroy.", p.Count(provision.Create),
+	blocked := ""
+	if n := p.Count(provision.Blocked); n > 0 {
+		blocked = fmt.Sprintf(", %d blocked", n)
+	}
+	return fmt.Sprintf("Plan: %d to create, %d to change, %d to replace, %d to destroy%s.", p.Count(provision.Create),
 		p.Count(provision.Update)+p.Count(provision.Reboot)+p.Count(provision.Finish),
-		p.Count(provision.Remake), p.Count(provision.Delete))
+		p.Count(provision.Remake), p.Count(provision.Delete), blocked)
 }
 
 func planHead(b *strings.Builder, symbol, address, comment string) {
@@ -86,6 +90,8 @@ func planWords(r provision.RolePlan) (symbol, comment string) {
 		return "~", because("will be finished", r.Reason)
 	case provision.Remake:
 		return "-/+", because("must be replaced", replaceReason(r))
+	case provision.Blocked:
+		return "!", because("cannot be made", r.Reason)
 	case provision.Delete:
 		return "-", because("will be destroyed", r.Reason)
 	}

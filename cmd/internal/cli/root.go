@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -50,13 +53,28 @@ func Run(ctx context.Context, env Env) int {
 		return int(status)
 	}
 	fmt.Fprintf(env.Stderr, "ovsactl: error: %v\n", err)
-	if h := hint.Of(err); h != "" {
+	if h := adviceOn(err, os.Geteuid()); h != "" {
 		fmt.Fprintf(env.Stderr, "ovsactl: hint: %s\n", h)
 	}
 	if ctx.Err() != nil {
 		return exitInterrupted
 	}
 	return exitError
+}
+
+// adviceOn is what the user can do about err: its hint, or to be root, or to
+// make room.
+func adviceOn(err error, uid int) string {
+	if h := hint.Of(err); h != "" {
+		return h
+	}
+	switch {
+	case uid != 0 && errors.Is(err, fs.ErrPermission):
+		return "it is not yours to use: run it as root, with sudo"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the disk is full: ovsactl image prune frees some; or use another data directory"
+	}
+	return ""
 }
 
 func newRoot(env Env) *cobra.Command {

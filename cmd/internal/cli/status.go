@@ -29,7 +29,7 @@ unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
   ovsactl status --json | jq -r '.[] | select(.vtpm != "bound") | .role'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			manifest.files = args
-			m, err := loadManifest(env, &manifest)
+			m, err := loadManifest(cmd.Context(), env, &manifest)
 			if err != nil {
 				return err
 			}

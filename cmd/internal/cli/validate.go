@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,12 +26,12 @@ It exits with 3 when the manifest is bad.`,
 		Example: `  ovsactl validate
   ovsactl validate --var memory=2GiB roles.hcl
   ovsactl validate --json - < roles.hcl`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			flags.files = args
 			if asJSON {
-				return validateJSON(env, &flags)
+				return validateJSON(cmd.Context(), env, &flags)
 			}
-			m, err := loadManifest(env, &flags)
+			m, err := loadManifest(cmd.Context(), env, &flags)
 			if err != nil {
 				return err
 			}
@@ -49,13 +50,12 @@ type validation struct {
 	Diagnostics []diag.Diagnostic `json:"diagnostics"`
 }
 
-func validateJSON(env Env, flags *manifestFlags) error {
-	names, opts, err := flags.options(env)
+func validateJSON(ctx context.Context, env Env, flags *manifestFlags) error {
+	l, err := flags.load(ctx, env)
 	if err != nil {
 		return err
 	}
-	_, files, diags := roles.Load(names, opts)
-	v := validation{Valid: !diags.HasErrors(), Diagnostics: diag.List(files, diags)}
+	v := validation{Valid: !l.diags.HasErrors(), Diagnostics: diag.List(l.files, l.diags)}
 	if err := writeIndented(env.Stdout, v); err != nil {
 		return err
 	}

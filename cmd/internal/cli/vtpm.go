@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -183,6 +184,7 @@ it is the one that this host wrote.`,
 				return err
 			}
 			if !v.OK() {
+				hintUnenrolled(env, v)
 				return exitStatus(exitError)
 			}
 			return nil
@@ -193,6 +195,17 @@ it is the one that this host wrote.`,
 	cmd.Flags().BoolVar(&allowUnenrolled, "allow-unenrolled", false, "only warn when no attestation CA has certified the host's key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// hintUnenrolled says what to do where nothing failed but the enrolment of the
+// host's key.
+func hintUnenrolled(env Env, v vtpm.Verification) {
+	for _, s := range v.Steps {
+		if s.Status == quote.Failed && !strings.HasSuffix(s.Name, quote.StepEnrolled) {
+			return
+		}
+	}
+	fmt.Fprintln(env.Stderr, "ovsactl: hint: until an attestation CA has certified this host's key, --allow-unenrolled makes that a warning")
 }
 
 // guestEvidence is a guest's answer to a challenge, if there is one to verify.
@@ -217,7 +230,7 @@ func (e *guestEvidence) verify(ctx context.Context, env Env, r roleTPM, allowUne
 		return vtpm.Verification{}, usageError(fmt.Sprintf("--nonce %q is not %d to %d bytes of hex", e.nonce, quote.MinNonce, quote.MaxNonce),
 			"give the nonce that the guest was asked with")
 	}
-	data, err := e.read(env)
+	data, err := interruptibly(ctx, func() ([]byte, error) { return e.read(env) })
 	if err != nil {
 		return vtpm.Verification{}, fmt.Errorf("read evidence: %w", err)
 	}
