@@ -24,30 +24,24 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 
 // Write is WriteFile for content that fill produces.
 func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
-	return write(path, perm, fill, os.Rename)
-}
-
-// Create is Write for a path that must not exist yet: where it does, now or by
-// the time that fill is done, the error is fs.ErrExist and path keeps its content.
-func Create(path string, perm fs.FileMode, fill func(io.Writer) error) error {
-	if _, err := os.Lstat(path); err == nil {
-		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	staged, err := Stage(path, perm, fill)
+	if err != nil {
+		return err
 	}
-	return write(path, perm, fill, func(from, to string) error {
-		if err := os.Link(from, to); err != nil { // unlike a rename, it replaces nothing
-			return err
-		}
-		return os.Remove(from)
-	})
+	return staged.Replace()
 }
 
-func write(path string, perm fs.FileMode, fill func(io.Writer) error, publish func(from, to string) error) (err error) {
-	dir := filepath.Dir(path)
+// Staged is a file that is complete, on stable storage, and not at its path yet.
+// End it with Replace, Create or Discard.
+type Staged struct{ path, temp string }
+
+// Stage writes what is to be the content of path beside it, as Write does.
+func Stage(path string, perm fs.FileMode, fill func(io.Writer) error) (_ *Staged, err error) {
 	// CreateTemp makes the file 0600, so a secret is never readable by others
 	// between its creation and Chmod.
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
+		return nil, fmt.Errorf("write %q: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
@@ -57,22 +51,45 @@ func write(path string, perm fs.FileMode, fill func(io.Writer) error, publish fu
 		}
 	}()
 	if err := fill(f); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.Chmod(perm); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.Sync(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.Close(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := publish(f.Name(), path); err != nil {
-		return err
-	}
-	return SyncDir(dir)
+	return &Staged{path, f.Name()}, nil
 }
+
+// Replace puts the file at its path, whatever is there.
+func (s *Staged) Replace() error { return s.publish(os.Rename) }
+
+// Create puts the file at its path, unless something is there: then the error is
+// fs.ErrExist and what is there stays as it is.
+func (s *Staged) Create() error {
+	return s.publish(func(from, to string) error {
+		if err := os.Link(from, to); err != nil { // unlike a rename, it replaces nothing
+			return err
+		}
+		return os.Remove(from)
+	})
+}
+
+func (s *Staged) publish(move func(from, to string) error) error {
+	if err := move(s.temp, s.path); err != nil {
+		s.Discard()
+		return fmt.Errorf("write %q: %w", s.path, err)
+	}
+	return SyncDir(filepath.Dir(s.path))
+}
+
+// Discard removes the file where it is staged. After Replace or Create it does
+// nothing.
+func (s *Staged) Discard() { os.Remove(s.temp) }
 
 // SyncDir puts the entries of dir on stable storage: what a rename into it
 // needs before it can be relied on after a power cut.

@@ -55,28 +55,45 @@ func TestWriteFileIntoMissingDirectory(t *testing.T) {
 	}
 }
 
-func TestCreateReplacesNothing(t *testing.T) {
+func TestStagedFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "key")
-	fill := func(w io.Writer) error {
-		_, err := io.WriteString(w, "new")
-		return err
+	stage := func(text string) *Staged {
+		t.Helper()
+		s, err := Stage(path, 0o600, func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
 	}
-	if err := Create(path, 0o600, fill); err != nil {
+	want := func(text string) {
+		t.Helper()
+		if got, _ := os.ReadFile(path); string(got) != text {
+			t.Errorf("content %q, want %q", got, text)
+		}
+		if entries, _ := os.ReadDir(dir); text != "" && len(entries) != 1 {
+			t.Errorf("directory has %v, want only the file", entries)
+		}
+	}
+	s := stage("one")
+	want("")
+	if err := s.Create(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Create(path, 0o600, fill); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("a file that exists: %v, want fs.ErrExist", err)
+	want("one")
+	s.Discard() // too late
+	want("one")
+	if err := stage("two").Create(); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("create over a file: %v, want fs.ErrExist", err)
 	}
-	late := filepath.Join(dir, "late")
-	err := Create(late, 0o600, func(w io.Writer) error { return os.WriteFile(late, []byte("theirs"), 0o600) })
-	if !errors.Is(err, fs.ErrExist) {
-		t.Errorf("a file that appears meanwhile: %v, want fs.ErrExist", err)
+	want("one")
+	if err := stage("three").Replace(); err != nil {
+		t.Fatal(err)
 	}
-	if got, _ := os.ReadFile(late); string(got) != "theirs" {
-		t.Errorf("it has %q now", got)
-	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
-		t.Errorf("directory has %v, want two files", entries)
-	}
+	want("three")
+	stage("four").Discard()
+	want("three")
 }

@@ -90,29 +90,39 @@ func exists(path string) error {
 	return hint.Wrap(fmt.Errorf("write %q: %w", path, fs.ErrExist), "remove it, write elsewhere, or replace it with -force")
 }
 
-// write writes the files in their order. When one of them fails, those before it
-// that are new are removed.
+// write makes all files before it puts the first at its path. When one of them is
+// in the way after all, those before it are removed.
 func (o *outputs) write() (err error) {
+	var staged []*atomicfile.Staged
 	var written []string
 	defer func() {
-		if err == nil || o.force {
-			return
+		for _, s := range staged {
+			s.Discard()
 		}
-		for _, path := range written {
-			os.Remove(path)
+		if err != nil && !o.force {
+			for _, path := range written {
+				os.Remove(path)
+			}
 		}
 	}()
 	for _, f := range o.files {
-		create := atomicfile.Create
-		if o.force {
-			create = atomicfile.Write
+		s, err := atomicfile.Stage(f.path, private, f.fill)
+		if err != nil {
+			return err
 		}
-		if err := create(f.path, private, f.fill); errors.Is(err, fs.ErrExist) {
-			return exists(f.path)
+		staged = append(staged, s)
+	}
+	for i, s := range staged {
+		publish := s.Create
+		if o.force {
+			publish = s.Replace
+		}
+		if err := publish(); errors.Is(err, fs.ErrExist) {
+			return exists(o.files[i].path)
 		} else if err != nil {
 			return err
 		}
-		written = append(written, f.path)
+		written = append(written, o.files[i].path)
 	}
 	return nil
 }

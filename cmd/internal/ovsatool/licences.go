@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
@@ -321,7 +322,7 @@ func (s session) setFuturePin(l *licensing.Licence, url, path string) error {
 		return err
 	}
 	for i := range l.Servers {
-		if l.Servers[i].Address == address {
+		if strings.EqualFold(l.Servers[i].Address, address) {
 			l.Servers[i].FuturePin, err = s.readFuturePin(path, l.Servers[i].ReleaseKey)
 			return err
 		}

@@ -1,0 +1,70 @@
+package ovsatool
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestOutputsAreAllOrNothing: whichever of three files fails, and with or without
+// -force, what was there before is there, and nothing else.
+func TestOutputsAreAllOrNothing(t *testing.T) {
+	boom := errors.New("boom")
+	for _, force := range []bool{false, true} {
+		for broken := range 3 {
+			dir := t.TempDir()
+			o := &outputs{force: force}
+			for i := range 3 {
+				path := filepath.Join(dir, string(rune('a'+i)))
+				if force {
+					if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				o.files = append(o.files, output{path, func(w io.Writer) error {
+					io.WriteString(w, "new")
+					if i == broken {
+						return boom
+					}
+					return nil
+				}})
+			}
+			if err := o.write(); !errors.Is(err, boom) {
+				t.Fatalf("%v, want boom", err)
+			}
+			entries, _ := os.ReadDir(dir)
+			if (len(entries) == 3) != force || !force && len(entries) > 0 {
+				t.Errorf("force %v, file %d broken: %v", force, broken, entries)
+			}
+			for _, e := range entries {
+				if got, _ := os.ReadFile(filepath.Join(dir, e.Name())); string(got) != "old" {
+					t.Errorf("force %v, file %d broken: %s has %q", force, broken, e.Name(), got)
+				}
+			}
+		}
+	}
+}
+
+// TestOutputsMeetAnotherProgram: a file that somebody else makes meanwhile stays.
+func TestOutputsMeetAnotherProgram(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	o := &outputs{}
+	o.add(a, []byte("new"))
+	o.files = append(o.files, output{b, func(io.Writer) error { return os.WriteFile(b, []byte("theirs"), 0o600) }})
+	if err := o.check(a, b); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.write(); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("%v, want fs.ErrExist", err)
+	}
+	if got, _ := os.ReadFile(b); string(got) != "theirs" {
+		t.Errorf("b has %q", got)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left: %v", entries)
+	}
+}
