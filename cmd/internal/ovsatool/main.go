@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/tpmseal"
 	"github.com/ovsactl/ovsactl/licensing"
 )
 
@@ -18,7 +19,7 @@ import (
 func Machine() Ports {
 	return Ports{
 		Now:    time.Now,
-		Sealer: func(address string, pcrs []int) licensing.Sealer { return TPM{address, pcrs} },
+		Sealer: func(address string, pcrs []int) licensing.Sealer { return tpmseal.Sealer{Address: address, PCRs: pcrs} },
 		Secret: askSecret,
 	}
 }

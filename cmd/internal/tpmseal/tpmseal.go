@@ -1,4 +1,5 @@
-package ovsatool
+// Package tpmseal lets a key store be kept by a TPM: what wires licensing to vtpm.
+package tpmseal
 
 import (
 	"context"
@@ -13,17 +14,17 @@ import (
 	"github.com/ovsactl/ovsactl/vtpm/seal"
 )
 
-// TPM is a licensing.Sealer that seals to the TPM at an address. It opens the TPM
+// Sealer is a licensing.Sealer that seals to the TPM at an address. It opens the TPM
 // for each call and leaves nothing in it.
-type TPM struct {
+type Sealer struct {
 	Address string
 	PCRs    []int // none binds to the machine alone
 }
 
-var _ licensing.Sealer = TPM{}
+var _ licensing.Sealer = Sealer{}
 
 // Seal implements licensing.Sealer.
-func (t TPM) Seal(ctx context.Context, secret []byte) (json.RawMessage, error) {
+func (t Sealer) Seal(ctx context.Context, secret []byte) (json.RawMessage, error) {
 	tpm, err := guest.Open(ctx, t.Address)
 	if err != nil {
 		return nil, t.explain(err)
@@ -42,7 +43,7 @@ func (t TPM) Seal(ctx context.Context, secret []byte) (json.RawMessage, error) {
 }
 
 // Unseal implements licensing.Sealer.
-func (t TPM) Unseal(ctx context.Context, sealed json.RawMessage) ([]byte, error) {
+func (t Sealer) Unseal(ctx context.Context, sealed json.RawMessage) ([]byte, error) {
 	blob, err := seal.ParseBlob(sealed)
 	if err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ func (t TPM) Unseal(ctx context.Context, sealed json.RawMessage) ([]byte, error)
 	return secret, nil
 }
 
-func (t TPM) explain(err error) error {
+func (t Sealer) explain(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return hint.Wrap(fmt.Errorf("no TPM at %s: %w", t.Address, err),
 			"name it with -tpm or OVSA_TPM; for development there is keygen -storekey -insecure-software-keystore")
