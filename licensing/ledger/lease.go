@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -14,13 +15,22 @@ import (
 type Claim struct {
 	GUID, Model string
 	Guest       string
-	Subjects    []Subject // what else must not be revoked; the licence is one by itself
+	Clock       Clock     // of the guest's TPM
+	Subjects    []Subject // what else must not be revoked, now and at renewals; the licence is one by itself
 	Expires     time.Time // a TimeLimit's end comes before it
+}
+
+// Clock is how far a guest's TPM has come, as its quotes say: it never goes back,
+// unless to a copy that was made before.
+type Clock struct {
+	Resets, Restarts uint32
+	Millis           uint64
 }
 
 // Claim decides on a claim and counts it. A guest that holds a lease of the
 // licence gets a new one in its place, which takes no other slot. The errors of
-// a decision are ErrNoLicence, ErrRevoked, ErrExpired, ErrExhausted and ErrClock.
+// a decision are ErrNoLicence, ErrRevoked, ErrExpired, ErrExhausted, ErrRolledBack
+// and ErrClock.
 func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, error) {
 	var id [16]byte
 	rand.Read(id[:])
@@ -35,6 +45,9 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 			return err
 		}
 		if verdict == nil {
+			verdict, err = t.guest(c.Guest, c.Clock)
+		}
+		if verdict == nil && err == nil {
 			verdict, err = t.slot(lic, c.Guest, now)
 		}
 		if err != nil {
@@ -44,7 +57,7 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 			return t.log(entry, verdict)
 		}
 		lease.Expires = lic.until(c.Expires)
-		if err := t.give(lease); err != nil {
+		if err := t.give(lease, c.Subjects); err != nil {
 			return err
 		}
 		entry.Lease = lease.ID
@@ -89,6 +102,28 @@ func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (li
 	return lic, nil, nil
 }
 
+// guest remembers a guest's clock, and refuses one that is behind.
+func (t *txn) guest(guest string, c Clock) (verdict, err error) {
+	var last Clock
+	err = t.tx.QueryRowContext(t.ctx, `SELECT resets, restarts, millis FROM guests WHERE guest = $1`, guest).
+		Scan(&last.Resets, &last.Restarts, &last.Millis)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	if c.before(last) {
+		return fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c), nil
+	}
+	_, err = t.tx.ExecContext(t.ctx, `INSERT INTO guests VALUES ($1, $2, $3, $4)
+		ON CONFLICT (guest) DO UPDATE SET resets = excluded.resets, restarts = excluded.restarts, millis = excluded.millis`,
+		guest, int64(c.Resets), int64(c.Restarts), int64(c.Millis))
+	return nil, err
+}
+
+func (c Clock) before(last Clock) bool {
+	return c.Resets < last.Resets ||
+		c.Resets == last.Resets && (c.Restarts < last.Restarts || c.Millis < last.Millis)
+}
+
 // slot makes the guest's earlier leases end, and says whether there is room.
 func (t *txn) slot(lic Licence, guest string, now time.Time) (verdict, err error) {
 	if lic.Type == InstanceLimit {
@@ -108,26 +143,31 @@ func (t *txn) slot(lic Licence, guest string, now time.Time) (verdict, err error
 	return nil, err
 }
 
-func (t *txn) give(lease Lease) error {
-	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO leases VALUES ($1, $2, $3, $4, $5, $6, 0)`,
-		lease.ID, lease.GUID, lease.Model, lease.Guest, stamp(lease.Issued), stamp(lease.Expires)); err != nil {
+func (t *txn) give(lease Lease, subjects []Subject) error {
+	list, err := json.Marshal(subjects)
+	if err != nil {
 		return err
 	}
-	_, err := t.tx.ExecContext(t.ctx, `UPDATE licences SET claims = claims + 1 WHERE guid = $1 AND model = $2`, lease.GUID, lease.Model)
+	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO leases VALUES ($1, $2, $3, $4, $5, $6, 0, $7)`,
+		lease.ID, lease.GUID, lease.Model, lease.Guest, stamp(lease.Issued), stamp(lease.Expires), string(list)); err != nil {
+		return err
+	}
+	_, err = t.tx.ExecContext(t.ctx, `UPDATE licences SET claims = claims + 1 WHERE guid = $1 AND model = $2`, lease.GUID, lease.Model)
 	return err
 }
 
-// Renew makes a lease that its guest still holds last until expires. Whatever
-// was revoked since is refused. A lease that is over is not renewed (ErrNoLease):
-// another may have its slot.
-func (l *Ledger) Renew(ctx context.Context, id, guest string, subjects []Subject, expires, now time.Time) (Lease, error) {
+// Renew makes a lease that its guest still holds last for term from now, but no
+// longer than most from when it was claimed. Whatever was revoked since is
+// refused. A lease that is over is not renewed (ErrNoLease): another may have its
+// slot.
+func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (Lease, error) {
 	var lease Lease
 	err := l.batch.do(ctx, func(t *txn) error {
 		if err := t.clock(now); err != nil {
 			return err
 		}
 		entry := Entry{At: now, What: "renew", Guest: guest, Lease: id}
-		held, err := t.held(id, guest, now)
+		held, subjects, err := t.held(id, guest, now)
 		if errors.Is(err, ErrNoLease) {
 			return t.log(entry, err)
 		}
@@ -142,7 +182,7 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, subjects []Subject
 		if verdict != nil {
 			return t.log(entry, verdict)
 		}
-		held.Expires = lic.until(expires)
+		held.Expires = lic.until(earlier(now.Add(term), held.Issued.Add(most)))
 		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET expires = $1 WHERE id = $2`, stamp(held.Expires), id); err != nil {
 			return err
 		}
@@ -155,18 +195,29 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, subjects []Subject
 	return lease, nil
 }
 
-// held returns a lease that the guest holds now, or ErrNoLease.
-func (t *txn) held(id, guest string, now time.Time) (Lease, error) {
-	var lease Lease
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// held returns a lease that the guest holds now and what it was about, or
+// ErrNoLease.
+func (t *txn) held(id, guest string, now time.Time) (lease Lease, subjects []Subject, err error) {
+	var list string
 	var issued, expires int64
-	err := t.tx.QueryRowContext(t.ctx, `SELECT id, guid, model, guest, issued, expires FROM leases
+	err = t.tx.QueryRowContext(t.ctx, `SELECT id, guid, model, guest, issued, expires, subjects FROM leases
 		WHERE id = $1 AND guest = $2 AND ended = 0 AND expires > $3`, id, guest, stamp(now)).
-		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires)
+		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &list)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Lease{}, ErrNoLease
+		return Lease{}, nil, ErrNoLease
+	}
+	if err != nil {
+		return Lease{}, nil, err
 	}
 	lease.Issued, lease.Expires = unstamp(issued), unstamp(expires)
-	return lease, err
+	return lease, subjects, json.Unmarshal([]byte(list), &subjects)
 }
 
 // End gives a lease back, which frees its slot. One that is over already is
@@ -177,7 +228,7 @@ func (l *Ledger) End(ctx context.Context, id, guest string, now time.Time) error
 			return err
 		}
 		entry := Entry{At: now, What: "end", Guest: guest, Lease: id}
-		held, err := t.held(id, guest, now)
+		held, _, err := t.held(id, guest, now)
 		if errors.Is(err, ErrNoLease) {
 			return t.log(entry, err)
 		}

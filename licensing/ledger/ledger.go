@@ -18,15 +18,16 @@ import (
 
 // Errors of decisions. A caller tells them apart with errors.Is.
 var (
-	ErrNoLicence = errors.New("no such licence")
-	ErrNoLease   = errors.New("no such lease")
-	ErrRevoked   = errors.New("revoked")
-	ErrExpired   = errors.New("the licence's time is over")
-	ErrExhausted = errors.New("all instances of the licence are in use")
-	ErrConflict  = errors.New("another licence has these GUIDs")
-	ErrChallenge = errors.New("the challenge was used, is over, or never was")
-	ErrClock     = errors.New("the clock went back")
-	ErrTampered  = errors.New("the audit log was changed")
+	ErrNoLicence  = errors.New("no such licence")
+	ErrNoLease    = errors.New("no such lease")
+	ErrRevoked    = errors.New("revoked")
+	ErrExpired    = errors.New("the licence's time is over")
+	ErrExhausted  = errors.New("all instances of the licence are in use")
+	ErrConflict   = errors.New("another licence has these GUIDs")
+	ErrChallenge  = errors.New("the challenge was used, is over, or never was")
+	ErrClock      = errors.New("the clock went back")
+	ErrRolledBack = errors.New("the guest's TPM is behind what it was")
+	ErrTampered   = errors.New("the audit log was changed")
 )
 
 // Type says what a licence limits.

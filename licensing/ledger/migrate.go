@@ -21,9 +21,11 @@ var migrations = []string{
 		CHECK (type <> 'TimeLimit' OR not_after > 0));
 	CREATE TABLE leases (
 		id TEXT PRIMARY KEY, guid TEXT NOT NULL, model TEXT NOT NULL, guest TEXT NOT NULL,
-		issued BIGINT NOT NULL, expires BIGINT NOT NULL, ended BIGINT NOT NULL,
+		issued BIGINT NOT NULL, expires BIGINT NOT NULL, ended BIGINT NOT NULL, subjects TEXT NOT NULL,
 		FOREIGN KEY (guid, model) REFERENCES licences (guid, model));
 	CREATE INDEX leases_held ON leases (guid, model, expires) WHERE ended = 0;
+	CREATE TABLE guests (
+		guest TEXT PRIMARY KEY, resets BIGINT NOT NULL, restarts BIGINT NOT NULL, millis BIGINT NOT NULL);
 	CREATE TABLE revocations (
 		kind TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL, at BIGINT NOT NULL,
 		PRIMARY KEY (kind, subject));

@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	for name, test := range map[string]func(*testing.T, func(t *testing.T) *ledger.Ledger){
 		"store": testStore, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
+		"a TPM that went back": testRolledBack, "the longest lease": testLongest,
 		"challenges": testChallenges, "audit": testAudit, "closed": testClosed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
@@ -195,7 +196,7 @@ func testTimeLimit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	must[ledger.Lease](t)(l.Claim(ctx, claim(1, "b"), end.Add(-time.Nanosecond)))
 	_, err := l.Claim(ctx, claim(1, "c"), end.In(berlin))
 	wants(t, "at its end", err, ledger.ErrExpired)
-	_, err = l.Renew(ctx, lease.ID, "a", nil, end.Add(time.Hour), end)
+	_, err = l.Renew(ctx, lease.ID, "a", time.Hour, month, end)
 	wants(t, "renewed at its end", err, ledger.ErrNoLease)
 }
 
@@ -217,17 +218,17 @@ func testRenew(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
 	for i := range 3 {
 		now := noon.Add(time.Duration(i) * 50 * time.Minute)
-		lease = must[ledger.Lease](t)(l.Renew(ctx, lease.ID, "a", nil, now.Add(time.Hour), now))
+		lease = must[ledger.Lease](t)(l.Renew(ctx, lease.ID, "a", time.Hour, month, now))
 	}
 	if u := must[ledger.Usage](t)(l.Usage(ctx, guid(1), model, noon)); u != (ledger.Usage{Held: 1, Claims: 1}) {
 		t.Errorf("renewals took something: %+v", u)
 	}
-	_, err := l.Renew(ctx, lease.ID, "b", nil, noon.Add(9*time.Hour), noon.Add(2*time.Hour))
+	_, err := l.Renew(ctx, lease.ID, "b", time.Hour, month, noon.Add(2*time.Hour))
 	wants(t, "another guest's lease", err, ledger.ErrNoLease)
 	if err := l.End(ctx, lease.ID, "a", noon.Add(2*time.Hour)); err != nil {
 		t.Error(err)
 	}
-	_, err = l.Renew(ctx, lease.ID, "a", nil, noon.Add(9*time.Hour), noon.Add(2*time.Hour))
+	_, err = l.Renew(ctx, lease.ID, "a", time.Hour, month, noon.Add(2*time.Hour))
 	wants(t, "a lease that was given back", err, ledger.ErrNoLease)
 }
 
@@ -241,7 +242,7 @@ func testRevoke(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		if err := l.Revoke(ctx, s, "stolen", noon); err != nil {
 			t.Fatal(err)
 		}
-		_, err := open(t).Renew(ctx, lease.ID, "a", c.Subjects, noon.Add(time.Hour), noon)
+		_, err := open(t).Renew(ctx, lease.ID, "a", time.Hour, month, noon)
 		wants(t, string(s.Kind)+" revoked, renewal", err, ledger.ErrRevoked)
 		_, err = l.Claim(ctx, c, noon)
 		wants(t, string(s.Kind)+" revoked, claim", err, ledger.ErrRevoked)
@@ -253,6 +254,39 @@ func testRevoke(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		}
 	}
 	must[ledger.Lease](t)(l.Claim(ctx, c, noon))
+}
+
+// testRolledBack: a copy of a TPM's state that was made before its last claim.
+func testRolledBack(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	c := claim(1, "a")
+	at := func(resets, restarts uint32, millis uint64) ledger.Claim {
+		c.Clock = ledger.Clock{Resets: resets, Restarts: restarts, Millis: millis}
+		return c
+	}
+	must[ledger.Lease](t)(l.Claim(ctx, at(5, 1, 1000), noon))
+	for _, back := range []ledger.Claim{at(4, 1, 2000), at(5, 0, 2000), at(5, 1, 999), at(0, 0, 0)} {
+		_, err := open(t).Claim(ctx, back, noon)
+		wants(t, fmt.Sprint(back.Clock), err, ledger.ErrRolledBack)
+	}
+	must[ledger.Lease](t)(l.Claim(ctx, at(5, 1, 1000), noon))
+	must[ledger.Lease](t)(l.Claim(ctx, at(6, 0, 1), noon)) // another boot
+	other := claim(1, "b")
+	must[ledger.Lease](t)(l.Claim(ctx, other, noon))
+}
+
+// testLongest: a lease cannot be renewed forever without another proof.
+func testLongest(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
+	lease = must[ledger.Lease](t)(l.Renew(ctx, lease.ID, "a", time.Hour, 80*time.Minute, noon.Add(30*time.Minute)))
+	if want := noon.Add(80 * time.Minute); !lease.Expires.Equal(want) {
+		t.Errorf("until %s, want %s", lease.Expires, want)
+	}
+	_, err := l.Renew(ctx, lease.ID, "a", time.Hour, 80*time.Minute, noon.Add(80*time.Minute))
+	wants(t, "after it", err, ledger.ErrNoLease)
 }
 
 func testChallenges(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
