@@ -3,6 +3,7 @@ package licensing
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -139,6 +140,16 @@ func (t TCB) Match(guest, host []quote.PCR) error {
 		return fmt.Errorf("host: %w", err)
 	}
 	return nil
+}
+
+// ID is how revocations name a TCB: SHA-256 of its content in hex.
+func (t TCB) ID() (string, error) {
+	b, err := marshal(t)
+	if err != nil {
+		return "", fmt.Errorf("TCB %q: %w", t.Name, err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // Kind is KindTCB.

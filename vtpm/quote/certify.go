@@ -35,6 +35,10 @@ type Certification struct {
 	Signature []byte `json:"signature"` // TPMT_SIGNATURE
 }
 
+// ReleaseName is the TPM name of a release key, from its TPMT_PUBLIC. It judges
+// nothing.
+func ReleaseName(public []byte) []byte { return objectName(public) }
+
 // Attributes of a release key. Clear are, of those that matter, userWithAuth (a
 // password would do instead of the policy), restricted, sign, and what lets a
 // key be duplicated.

@@ -30,6 +30,16 @@ func AKName(ak []byte) ([]byte, error) {
 	return p.name, nil
 }
 
+// EKCertKey is the key in an endorsement key's certificate, DER, that MakeCredential
+// takes. It does not say whether the certificate is to be believed.
+func EKCertKey(der []byte) (crypto.PublicKey, error) {
+	cert, err := parseCert(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse EK certificate: %w", err)
+	}
+	return cert.PublicKey, nil
+}
+
 // MakeCredential encrypts a secret so that only a TPM which has both this EK and
 // the AK of that name gives it back (Part 1, 24). The EK is the key of a
 // certificate that was verified, made from the TCG's template L-1 (RSA 2048),

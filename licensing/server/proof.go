@@ -1,0 +1,83 @@
+package server
+
+import (
+	"crypto/ecdh"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
+)
+
+// proof is a guest's evidence, verified.
+type proof struct {
+	quote.Result
+	guest  string // hex of its endorsement key's TPM name
+	hostAK []byte // TPM name
+	key    *ecdh.PublicKey
+}
+
+// prove verifies that the guest which answered the challenge runs in a VM that an
+// enrolled host vouches for, and that the release key is in its TPM, under the
+// state that it quotes.
+func (req *request) prove(c challenge, in *exchange.Finish) (proof, error) {
+	vm, err := claimedVM(in.Evidence)
+	if err != nil {
+		return proof{}, err
+	}
+	p := proof{Result: quote.VerifyEvidence(in.Evidence, c.Nonce, quote.EvidencePolicy{
+		Record: quote.Policy{
+			Trust: req.Vendors, AKIssuers: req.Attestation, VM: vm, Now: req.now,
+		},
+		Activated: &quote.Activation{AKName: c.AKName, EKCert: c.EK},
+	})}
+	if err := p.Err(); err != nil {
+		return proof{}, fmt.Errorf("evidence: %w", err)
+	}
+	if p.GuestClock == nil || p.Step(quote.StepActivation).Status != quote.Passed || p.Step(quote.StepEnrolled).Status != quote.Passed {
+		return proof{}, errors.New("evidence: a step that matters did not run")
+	}
+	if string(quote.ReleaseName(in.Certification.Public)) != string(c.ReleaseName) {
+		return proof{}, errors.New("another release key than the challenge's")
+	}
+	policy, err := quote.PolicyPCRDigest(p.Evidence.PCRs)
+	if err != nil {
+		return proof{}, err
+	}
+	if p.key, err = quote.VerifyCertify(in.Certification, p.Evidence.AK, c.Nonce, policy); err != nil {
+		return proof{}, err
+	}
+	if p.hostAK, err = quote.AKName(p.Record.AK); err != nil {
+		return proof{}, err
+	}
+	ek, err := quote.EKCertKey(c.EK)
+	if err != nil {
+		return proof{}, err
+	}
+	name, err := quote.EKName(ek)
+	if err != nil {
+		return proof{}, err
+	}
+	p.guest = hex.EncodeToString(name)
+	return p, nil
+}
+
+// claimedVM is the VM that the record in evidence is about. Any VM of an enrolled
+// host will do, as far as the host's certificate allows it: the record says which
+// endorsement keys it has, and the guest has proven one of them.
+func claimedVM(evidence []byte) (string, error) {
+	e, err := quote.ParseEvidence(evidence)
+	if err != nil {
+		return "", fmt.Errorf("evidence: %w", err)
+	}
+	record, err := quote.ParseRecord(e.Record)
+	if err != nil {
+		return "", fmt.Errorf("record: %w", err)
+	}
+	claims, err := quote.ParseClaims(record.Claims)
+	if err != nil {
+		return "", fmt.Errorf("claims: %w", err)
+	}
+	return claims.VMUUID, nil
+}

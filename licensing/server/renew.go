@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+)
+
+// renew makes a lease last longer.
+func (s *Server) renew(ctx context.Context, req *request, in *exchange.Renew) (*exchange.Renewed, error) {
+	if err := req.authenticate(exchange.PathRenew, in); err != nil {
+		return nil, err
+	}
+	lease, err := s.ledger.Renew(ctx, in.Lease, in.Guest, s.opts.Lease, s.opts.ProofEvery, req.now)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := s.sign(req, lease)
+	if err != nil {
+		return nil, err
+	}
+	return &exchange.Renewed{Lease: signed}, nil
+}
+
+// end takes a lease back.
+func (s *Server) end(ctx context.Context, req *request, in *exchange.Renew) (*exchange.Nothing, error) {
+	if err := req.authenticate(exchange.PathEnd, in); err != nil {
+		return nil, err
+	}
+	err := s.ledger.End(ctx, in.Lease, in.Guest, req.now)
+	if err != nil && !errors.Is(err, ledger.ErrNoLease) { // one that is over has ended
+		return nil, err
+	}
+	return &exchange.Nothing{}, nil
+}
+
+// authenticate insists that a request is by whom the lease was given to. The keys
+// before the present one count, too: leases live on while they are replaced.
+func (req *request) authenticate(path string, in *exchange.Renew) error {
+	req.log = req.log.With("lease", in.Lease, "guest", in.Guest)
+	for i := range req.Release {
+		key, err := req.renewalKeyOf(i, in.Lease, in.Guest)
+		if err != nil {
+			return err
+		}
+		want := exchange.RenewalMAC(key, path, in.Lease, req.exporter)
+		clear(key)
+		if hmac.Equal(want, in.MAC) {
+			return nil
+		}
+	}
+	return refuse(exchange.LeaseOver, "the MAC is wrong")
+}
+
+// renewalKey authenticates who was given a lease. It is made and not stored, so
+// that all servers which have the same key-release key know it, and a thief of
+// the database does not.
+func (req *request) renewalKey(lease, guest string) ([]byte, error) {
+	return req.renewalKeyOf(0, lease, guest)
+}
+
+func (req *request) renewalKeyOf(i int, lease, guest string) ([]byte, error) {
+	secret, err := req.Release[i].Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("renewal key: %w", err)
+	}
+	defer clear(secret)
+	key, err := hkdf.Key(sha256.New, secret, nil, "ovsa-lease-renewal/v1\x00"+lease+"\x00"+guest, exchange.RenewalSize)
+	if err != nil {
+		return nil, fmt.Errorf("renewal key: %w", err)
+	}
+	return key, nil
+}
+
+// sign makes the document of a lease.
+func (s *Server) sign(req *request, l ledger.Lease) ([]byte, error) {
+	second := func(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+	doc := licensing.Lease{
+		ID: l.ID, LicenceGUID: licensing.GUID(l.GUID), ModelGUID: licensing.GUID(l.Model), Guest: l.Guest,
+		Issued: second(l.Issued), Expires: second(l.Expires), RenewUntil: second(l.Issued.Add(s.opts.ProofEvery)),
+	}
+	if !doc.Issued.Before(doc.Expires) {
+		return nil, fmt.Errorf("%w in less than a second", ledger.ErrExpired)
+	}
+	if doc.RenewUntil.Before(doc.Expires) {
+		doc.RenewUntil = doc.Expires
+	}
+	return licensing.Sign(doc, req.Signer, []*x509.Certificate{req.Certificate})
+}

@@ -1,0 +1,140 @@
+// Package server decides which guests get a licensed model's key: the server's
+// side of licensing/exchange. It does no listening; it is an http.Handler for
+// connections over TLS 1.3.
+package server
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+)
+
+// Ledger is what the server remembers: a ledger.Ledger.
+type Ledger interface {
+	Licence(ctx context.Context, guid, model string) (ledger.Licence, error)
+	Offer(ctx context.Context, id string, data []byte, expires, now time.Time) error
+	Take(ctx context.Context, id string, now time.Time) ([]byte, error)
+	Claim(ctx context.Context, c ledger.Claim, now time.Time) (ledger.Lease, error)
+	Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (ledger.Lease, error)
+	End(ctx context.Context, id, guest string, now time.Time) error
+}
+
+// Verifier says whether a party's certificate is believed: a pki.Verifier.
+type Verifier interface {
+	Verify(ctx context.Context, chain []*x509.Certificate) ([]*x509.Certificate, error)
+}
+
+// Credentials are the server's keys, and whom it trusts.
+type Credentials struct {
+	Certificate *x509.Certificate // of its TLS key, which signs leases
+	Signer      crypto.Signer     // that key, P-384
+	Release     []*ecdsa.PrivateKey
+	ISVs        Verifier            // of who signs licences
+	Customers   Verifier            // of customers' certificates
+	Vendors     []*x509.Certificate // roots of host TPMs' vendors
+	Attestation []*x509.Certificate // authorities that certify hosts' attestation keys
+}
+
+func (c Credentials) check() error {
+	key, ok := c.Signer.Public().(*ecdsa.PublicKey)
+	switch {
+	case !ok || key.Curve != elliptic.P384():
+		return errors.New("the TLS key is not a P-384 key")
+	case !key.Equal(c.Certificate.PublicKey):
+		return errors.New("the TLS certificate is of another key")
+	case len(c.Release) == 0:
+		return errors.New("there is no key-release key")
+	case c.ISVs == nil || c.Customers == nil:
+		return errors.New("nobody is trusted")
+	}
+	return nil
+}
+
+// Options are how long things last, and how much is let through. Zeros are the
+// defaults.
+type Options struct {
+	Challenge  time.Duration // that a challenge may be answered; 1 minute
+	Lease      time.Duration // that a lease lasts; 10 minutes
+	ProofEvery time.Duration // that a lease is renewed without another proof; 24 hours
+	Limits     Limits
+	Now        func() time.Time // nil: time.Now
+	Log        *slog.Logger     // nil: none
+	Metrics    prometheus.Registerer
+}
+
+// Server answers guests. It is safe for concurrent use.
+type Server struct {
+	ledger      Ledger
+	credentials atomic.Pointer[Credentials]
+	opts        Options
+	limits      *limits
+	metrics     metrics
+	mux         *http.ServeMux
+}
+
+// New returns a server that refuses everything until Use gives it credentials.
+func New(l Ledger, o Options) (*Server, error) {
+	if o.Challenge == 0 {
+		o.Challenge = time.Minute
+	}
+	if o.Lease == 0 {
+		o.Lease = 10 * time.Minute
+	}
+	if o.ProofEvery == 0 {
+		o.ProofEvery = 24 * time.Hour
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{ledger: l, opts: o, mux: http.NewServeMux()}
+	var err error
+	if s.limits, err = newLimits(o.Limits); err != nil {
+		return nil, err
+	}
+	if s.metrics, err = newMetrics(o.Metrics); err != nil {
+		return nil, err
+	}
+	handle(s, exchange.PathBegin, exchange.MaxBegin, s.begin)
+	handle(s, exchange.PathFinish, exchange.MaxFinish, s.finish)
+	handle(s, exchange.PathRenew, exchange.MaxRenew, s.renew)
+	handle(s, exchange.PathEnd, exchange.MaxRenew, s.end)
+	return s, nil
+}
+
+// Use has the server decide with these credentials from now on. Requests that
+// are under way end with those that they began with.
+func (s *Server) Use(c Credentials) error {
+	if err := c.check(); err != nil {
+		return fmt.Errorf("use credentials: %w", err)
+	}
+	s.credentials.Store(&c)
+	return nil
+}
+
+// ServeHTTP answers the requests of licensing/exchange.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// newID is a random name of 16 bytes in hex.
+func newID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
