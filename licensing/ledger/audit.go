@@ -19,8 +19,10 @@ type Entry struct {
 	Model   string    `json:"model,omitempty"`
 	Guest   string    `json:"guest,omitempty"`
 	Lease   string    `json:"lease,omitempty"`
-	Subject *Subject  `json:"subject,omitempty"`
-	Refused string    `json:"refused,omitempty"` // why; "" when it was granted
+	Subject *Subject  `json:"subject,omitempty"` // of a revocation
+
+	Subjects []Subject `json:"subjects,omitempty"` // of a claim
+	Refused  string    `json:"refused,omitempty"`  // why; "" when it was granted
 }
 
 // head is the end of the audit log, and the latest time that a decision was

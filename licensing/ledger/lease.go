@@ -39,7 +39,7 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 		if err := t.clock(now); err != nil {
 			return err
 		}
-		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest}
+		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Subjects: c.Subjects}
 		lic, verdict, err := t.allowed(c.GUID, c.Model, c.Subjects, now)
 		if err != nil {
 			return err

@@ -76,8 +76,8 @@ const (
 
 // Subject is one of the things that a decision is about.
 type Subject struct {
-	Kind Kind
-	ID   string
+	Kind Kind   `json:"kind"`
+	ID   string `json:"id"`
 }
 
 // Dialect is where the two databases differ.

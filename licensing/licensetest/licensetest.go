@@ -4,6 +4,7 @@
 package licensetest
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -20,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +77,34 @@ type World struct {
 	Server      *server.Server
 	Address     string
 	Credentials server.Credentials
+
+	mu     sync.Mutex
+	tamper func(path string, message []byte) []byte
+}
+
+// Tamper has change make each message another before the server sees it, as a
+// dishonest guest would. nil ends that.
+func (w *World) Tamper(change func(path string, message []byte) []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tamper = change
+}
+
+// ServeHTTP is the server, behind Tamper.
+func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	change := w.tamper
+	w.mu.Unlock()
+	if change != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		body = change(r.URL.Path, body)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	w.Server.ServeHTTP(rw, r)
 }
 
 // Start makes a world in which the host is enrolled and nothing was sold yet.
@@ -104,7 +135,7 @@ func Start(t testing.TB, o server.Options) *World {
 	if err := w.Server.Use(w.Credentials); err != nil {
 		t.Fatal(err)
 	}
-	w.Address = w.Listen(t, w.Server, w.TLS)
+	w.Address = w.Listen(t, w, w.TLS)
 	w.Enrol(t, w.Host, nil)
 	return w
 }

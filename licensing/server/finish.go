@@ -109,7 +109,7 @@ func (req *request) half(lic licence) (licensing.Key, error) {
 }
 
 func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) (ledger.Lease, error) {
-	err := refuse(exchange.NotAllowed, "the state of guest and host is none of the licence's %d TCBs", len(lic.TCBs))
+	refusal := refuse(exchange.NotAllowed, "the state of guest and host is none of the licence's %d TCBs", len(lic.TCBs))
 	for _, tcb := range lic.TCBs {
 		if mismatch := tcb.Match(p.Evidence.PCRs, p.Record.PCRs); mismatch != nil {
 			req.log.Info("not in this TCB", "tcb", tcb.Name, "cause", mismatch.Error())
@@ -119,7 +119,7 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 		if err != nil {
 			return ledger.Lease{}, err
 		}
-		lease, claimErr := s.ledger.Claim(ctx, ledger.Claim{
+		lease, err := s.ledger.Claim(ctx, ledger.Claim{
 			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: p.guest,
 			Clock: ledger.Clock{Resets: p.GuestClock.ResetCount, Restarts: p.GuestClock.RestartCount, Millis: p.GuestClock.Millis},
 			Subjects: []ledger.Subject{
@@ -130,10 +130,10 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 			},
 			Expires: req.now.Add(s.opts.Lease),
 		}, req.now)
-		if !errors.Is(claimErr, ledger.ErrRevoked) {
-			return lease, claimErr
+		if !errors.Is(err, ledger.ErrRevoked) {
+			return lease, err
 		}
-		err = claimErr
+		refusal = err
 	}
-	return ledger.Lease{}, err
+	return ledger.Lease{}, refusal
 }

@@ -1,0 +1,198 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/client"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+	"github.com/ovsactl/ovsactl/licensing/server"
+)
+
+// post asks a server as somebody does who has no licence.
+func post(t *testing.T, s sold, from, path, body string) *http.Response {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer c.CloseIdleConnections()
+	rsp, err := c.Post("https://"+s.Address+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsp.Body.Close()
+	return rsp
+}
+
+// Each refusal makes a stranger wait longer; others do not notice.
+func TestStrangersAreSlowedDown(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Limits: server.Limits{PerIP: server.Rate{PerSecond: 1, Burst: 10}}})
+	codes := map[int]int{}
+	var last *http.Response
+	for range 40 {
+		last = post(t, s, "127.0.0.1", exchange.PathBegin, "{}")
+		codes[last.StatusCode]++
+	}
+	if codes[http.StatusBadRequest] < 3 || codes[http.StatusBadRequest] > 6 || codes[http.StatusBadRequest]+codes[http.StatusTooManyRequests] != 40 {
+		t.Errorf("answers %v", codes)
+	}
+	if last.Header.Get("Retry-After") == "" {
+		t.Error("not told when to ask again")
+	}
+	if rsp := post(t, s, "127.0.0.2", exchange.PathBegin, "{}"); rsp.StatusCode == http.StatusTooManyRequests {
+		t.Error("another address is slowed down, too")
+	}
+}
+
+// A guest that proves itself too often is slowed down, once it has proven that the
+// endorsement key is its own.
+func TestGuestsAreSlowedDown(t *testing.T) {
+	limits := generous
+	limits.PerEK = server.Rate{PerSecond: 0.001, Burst: 2}
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Limits: limits})
+	other := s.StartGuest(t, s.Host, vmB)
+	s.Tamper(changed(exchange.PathFinish, func(f *exchange.Finish) { flip(f.Secret) }))
+	for range 3 {
+		s.refused(t, s.guest, exchange.NotAllowed, "secret is wrong") // costs the key nothing
+	}
+	s.Tamper(nil)
+	s.good(t, s.guest)
+	s.good(t, s.guest)
+	s.refused(t, s.guest, exchange.SlowDown, "over its limit")
+	s.good(t, other)
+}
+
+func TestWhatIsNoRequest(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	for name, body := range map[string]string{
+		"nothing": "", "no JSON": "GET / HTTP/1.1", "an unknown field": `{"licence":"x","surprise":1}`,
+		"too much": `{"id":"` + strings.Repeat("a", exchange.MaxBegin) + `"}`,
+		"deep":     strings.Repeat("[", 10000), "two": "{}{}",
+	} {
+		if rsp := post(t, s, "127.0.0.1", exchange.PathBegin, body); rsp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %s", name, rsp.Status)
+		}
+	}
+	if rsp := post(t, s, "127.0.0.1", "/v1/other", "{}"); rsp.StatusCode != http.StatusNotFound {
+		t.Errorf("another path: %s", rsp.Status)
+	}
+	rec := httptest.NewRecorder()
+	s.Server.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, exchange.PathBegin, strings.NewReader("{}")))
+	if rec.Code != http.StatusBadRequest {
+		t.Errorf("without TLS: %d", rec.Code)
+	}
+}
+
+// Who can read a guest's connection at the other end, even with the server's TLS
+// key, cannot pass its proof on.
+func TestProofCannotBePassedOn(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	forward := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxConnsPerHost: 1}}
+	t.Cleanup(forward.CloseIdleConnections)
+	middle := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rsp, err := forward.Post("https://"+s.Address+r.URL.Path, "application/json", r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer rsp.Body.Close()
+		w.WriteHeader(rsp.StatusCode)
+		var b bytes.Buffer
+		b.ReadFrom(rsp.Body)
+		w.Write(b.Bytes())
+	})
+	honest := s.licence.Servers
+	s.licence.Servers = []licensing.Server{honest[0]}
+	s.licence.Servers[0].Address = s.Listen(t, middle, s.TLS)
+	s.refused(t, s.guest, exchange.NotAllowed, "possession")
+
+	s.licence.Servers[0].Address = s.Listen(t, middle, licensetest.NewParty(t, "not the server"))
+	if _, err := s.acquire(t, s.guest); !errors.Is(err, client.ErrPin) {
+		t.Errorf("another key than the pinned one: %v", err)
+	}
+}
+
+// The servers of a licence are asked in turn, and the future pin is as good.
+func TestNextServer(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	here := s.licence.Servers[0]
+	dead := here
+	dead.Address = licensetest.FreeAddress(t)
+	future := here
+	future.Pin, future.FuturePin = make(licensing.Pin, 32), here.Pin
+	s.licence.Servers = []licensing.Server{dead, future}
+	s.good(t, s.guest)
+}
+
+// What is trusted is asked for at each proof, and can be changed while the
+// server runs.
+func TestTrustChanges(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	lease := s.good(t, s.guest)
+	for name, change := range map[string]func(*server.Credentials){
+		"ISV":         func(c *server.Credentials) { c.ISVs = nobody{} },
+		"customer":    func(c *server.Credentials) { c.Customers = nobody{} },
+		"vendor":      func(c *server.Credentials) { c.Vendors = nil },
+		"attestation": func(c *server.Credentials) { c.Attestation = nil },
+	} {
+		c := s.Credentials
+		change(&c)
+		if err := s.Server.Use(c); err != nil {
+			t.Fatal(err)
+		}
+		s.refused(t, s.guest, exchange.NotAllowed, "")
+		if t.Failed() {
+			t.Errorf("without trust in the %s", name)
+		}
+	}
+	if err := s.Server.Use(s.Credentials); err != nil {
+		t.Fatal(err)
+	}
+	s.good(t, s.guest)
+	if err := lease.Renew(t.Context()); !errors.Is(err, client.ErrOver) {
+		t.Errorf("a lease that was replaced: %v", err)
+	}
+}
+
+// A licence that somebody else signed is of no use, whoever stored it.
+func TestLicenceOfAStranger(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	s.licence = s.Offer(t, licensing.Terms{Type: licensing.Sale}, s.TCB(t, s.guest))
+	s.Store(t, s.licence, licensetest.NewParty(t, "stranger"))
+	s.refused(t, s.guest, exchange.NotAllowed, "licence's signer")
+}
+
+// Keep renews a lease in time, until the guest gives it back.
+func TestKeep(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Lease: 3 * time.Second})
+	lease := s.good(t, s.guest)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := lease.Keep(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("not kept: %v", err)
+	}
+	if err := lease.End(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := lease.Keep(t.Context()); !errors.Is(err, client.ErrOver) {
+		t.Errorf("kept after its end: %v", err)
+	}
+}
+
+// nobody is whom to trust when one trusts nobody.
+type nobody struct{}
+
+func (nobody) Verify(context.Context, []*x509.Certificate) ([]*x509.Certificate, error) {
+	return nil, pki.ErrUntrusted
+}

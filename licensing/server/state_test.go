@@ -1,0 +1,147 @@
+package server_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/client"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
+	"github.com/ovsactl/ovsactl/licensing/server"
+	"github.com/ovsactl/ovsactl/vtpm/vtpmtest"
+)
+
+func now() time.Time { return time.Now() }
+
+// extend changes a register of a TPM.
+func extend(t *testing.T, g licensetest.Guest, pcr int) {
+	t.Helper()
+	digest := bytes.Repeat([]byte{9}, 32)
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: digest}}},
+	}.Execute(g.TPM)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnotherStateOfTheGuest(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	extend(t, s.guest, 16) // software may reset it: it is in no policy
+	s.good(t, s.guest)
+	extend(t, s.guest, 4)
+	s.refused(t, s.guest, exchange.NotAllowed, "none of the licence's")
+}
+
+func TestAnotherStateOfTheHost(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	tcb := s.TCB(t, s.guest)
+	tcb.Host.PCRs = slices.Clone(tcb.Host.PCRs)
+	tcb.Host.PCRs[0].Digest = bytes.Repeat([]byte{9}, 32)
+	s.licence = s.Sell(t, licensing.Terms{Type: licensing.Sale}, tcb)
+	s.refused(t, s.guest, exchange.NotAllowed, "none of the licence's")
+}
+
+func TestHostThatIsNotEnrolled(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	s.refused(t, s.StartGuest(t, vtpmtest.New(t), vmB), exchange.NotAllowed, "host AK certified")
+}
+
+// copied copies a guest's vTPM state.
+func copied(t *testing.T, host *vtpmtest.Host, uuid, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(host.StateDir, uuid))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A copy of a vTPM is the same guest: it takes the lease from the first, and no
+// other place.
+func TestCopiedGuest(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.InstanceLimit, Instances: 1}, server.Options{})
+	s.guest.Stop()
+	copied(t, s.Host, vmA, filepath.Join(s.Host.StateDir, vmB))
+	s.guest.Boot(t, s.Host)
+	first := s.good(t, s.guest)
+
+	twin := s.guest
+	twin.ID.UUID = vmB
+	twin.Boot(t, s.Host)
+	second := s.good(t, twin)
+	if err := first.Renew(t.Context()); !errors.Is(err, client.ErrOver) {
+		t.Errorf("both have the lease: %v", err)
+	}
+	if err := second.Renew(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A vTPM whose state was put back does not get a key any more.
+func TestRolledBackGuest(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	s.guest.Stop()
+	copied(t, s.Host, vmA, filepath.Join(s.Host.StateDir, vmB))
+	for range 2 { // each boot counts
+		s.guest.Boot(t, s.Host)
+		s.good(t, s.guest)
+		s.guest.Stop()
+	}
+	back := s.guest
+	back.ID.UUID = vmB
+	back.Boot(t, s.Host)
+	s.refused(t, back, exchange.NotAllowed, "behind what it was")
+}
+
+// Whatever is revoked during a lease ends it at the next renewal, and what is not
+// leaves it alone.
+func TestRevokedDuringALease(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	subjects := s.subjects(t)
+	if len(subjects) != 5 {
+		t.Fatalf("a lease is about %v", subjects)
+	}
+	for _, subject := range subjects {
+		lease := s.good(t, s.guest)
+		for _, step := range []struct {
+			do   func() error
+			want error
+		}{
+			{func() error {
+				return s.Ledger.Revoke(t.Context(), ledger.Subject{Kind: subject.Kind, ID: "another"}, "test", now())
+			}, nil},
+			{func() error { return s.Ledger.Revoke(t.Context(), subject, "test", now()) }, client.ErrOver},
+		} {
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			if err := lease.Renew(t.Context()); !errors.Is(err, step.want) {
+				t.Errorf("%v: renewal: %v, want %v", subject, err, step.want)
+			}
+		}
+		s.refused(t, s.guest, exchange.Revoked, string(subject.Kind))
+		if err := s.Ledger.Unrevoke(t.Context(), subject, now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// subjects are what a lease of the guest is about.
+func (s *sold) subjects(t *testing.T) []ledger.Subject {
+	t.Helper()
+	s.good(t, s.guest)
+	var last ledger.Entry
+	if err := s.Ledger.Audit(t.Context(), 0, func(_ int64, e ledger.Entry) error { last = e; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return append([]ledger.Subject{{Kind: ledger.KindLicence, ID: string(s.licence.LicenceGUID)}}, last.Subjects...)
+}
