@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/licenseserver"
 )
 
-func main() { os.Exit(guestcli.LicenseServer().Main()) }
+func main() { os.Exit(licenseserver.Main(licenseserver.Machine(), os.Args)) }

@@ -56,11 +56,14 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // Main runs the program in this process and returns its exit code. The first
 // signal ends its context, a second one the process.
-func (p Program) Main() int {
+func (p Program) Main() int { return p.MainWith(os.Args[1:]) }
+
+// MainWith is Main with other arguments than the process has.
+func (p Program) MainWith(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	return p.Run(ctx, Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv})
+	return p.Run(ctx, Env{Args: args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv})
 }
 
 // Run runs one command line and returns the exit code: 0 done, 1 error, 2 a

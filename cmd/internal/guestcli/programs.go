@@ -9,12 +9,3 @@ func Runtime() Program {
 		Later:    []string{"gen-tcb-signature", "serve"},
 	}
 }
-
-// LicenseServer is license_server, which releases keys to proven guests.
-func LicenseServer() Program {
-	return Program{
-		Name:    "license_server",
-		Summary: "release licensed models' keys to guests that prove where they run",
-		Later:   []string{""},
-	}
-}

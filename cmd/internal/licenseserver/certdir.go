@@ -1,0 +1,225 @@
+package licenseserver
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+// The files of a server's keys. server.crt is there last, and so tells that the
+// others are complete. Its key is in server.key; while provision-new-cert is
+// under way it may be in server_future.key still.
+const (
+	tlsKey      = "server.key"
+	tlsRequest  = "server.csr"
+	bundle      = "server.crt" // the TLS certificate, then the key-release certificate
+	nextKey     = "server_future.key"
+	nextRequest = "server_future.csr"
+	nextBundle  = "server_future.crt"
+	releaseKey  = "release.key"
+	oldRelease  = "release-*.key" // further keys, of licences that were sold for them
+)
+
+// Modes of the files.
+const (
+	private = 0o600
+	public  = 0o644
+)
+
+const maxKeyFile = 16 << 10
+
+// certDir is the directory of a server's keys and certificates.
+type certDir string
+
+func (d certDir) path(name string) string { return filepath.Join(string(d), name) }
+
+func (d certDir) has(name string) (bool, error) {
+	_, err := os.Lstat(d.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// key reads a private key that nobody else may read.
+func (d certDir) key(name string) (*ecdsa.PrivateKey, error) { return readKey(d.path(name)) }
+
+// newKey makes a key and its file, which must not be there.
+func (d certDir) newKey(name string) (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return key, d.create(name, key)
+}
+
+// create writes a key's file, which must not be there.
+func (d certDir) create(name string, key *ecdsa.PrivateKey) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("write key: %w", err)
+	}
+	defer clear(der)
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	defer clear(text)
+	staged, err := atomicfile.Stage(d.path(name), private, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return staged.Create()
+}
+
+// keyOrNew returns the key in a file, and makes both where there is none.
+func (d certDir) keyOrNew(name string) (*ecdsa.PrivateKey, error) {
+	key, err := d.key(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.newKey(name)
+	}
+	return key, err
+}
+
+// bundle reads a TLS certificate and the key-release certificate behind it.
+func (d certDir) bundle(name string) (tls, release *x509.Certificate, err error) {
+	certs, err := pki.ReadFile(d.path(name))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(certs) != 2 {
+		return nil, nil, fmt.Errorf("%q has %d certificates: want the TLS certificate and the key-release certificate", d.path(name), len(certs))
+	}
+	return certs[0], certs[1], nil
+}
+
+// writeBundle writes a TLS certificate, and behind it one that the key-release
+// key signs for itself.
+func (d certDir) writeBundle(name string, tls *x509.Certificate, subject pki.Subject, now time.Time) error {
+	key, err := d.keyOrNew(releaseKey)
+	if err != nil {
+		return err
+	}
+	if key.PublicKey.Equal(tls.PublicKey) {
+		return errors.New("the TLS certificate has the key-release key: they must differ")
+	}
+	release, err := pki.SelfSigned(key, subject, x509.KeyUsageKeyAgreement, now)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(d.path(name), pki.EncodePEM(tls, release), public)
+}
+
+// checkServerCert refuses a certificate that clients of the server would.
+func checkServerCert(c *x509.Certificate, now time.Time) error {
+	key, ok := c.PublicKey.(*ecdsa.PublicKey)
+	switch {
+	case !ok || key.Curve != elliptic.P384():
+		return hint.Wrap(errors.New("the certificate has no P-384 key"), "have the request signed that gencert wrote")
+	case c.IsCA:
+		return errors.New("the certificate is an authority's: the server's own comes first in its file")
+	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return errors.New("the certificate is not for signatures, which TLS needs")
+	case now.After(c.NotAfter):
+		return fmt.Errorf("the certificate ended on %s", c.NotAfter.UTC().Format(time.DateOnly))
+	case now.Before(c.NotBefore):
+		return fmt.Errorf("the certificate begins on %s", c.NotBefore.UTC().Format(time.DateOnly))
+	}
+	if len(c.ExtKeyUsage) == 0 {
+		return nil
+	}
+	for _, usage := range c.ExtKeyUsage {
+		if usage == x509.ExtKeyUsageServerAuth || usage == x509.ExtKeyUsageAny {
+			return nil
+		}
+	}
+	return errors.New("the certificate is not for servers")
+}
+
+// readKey reads a P-384 key in PEM.
+func readKey(path string) (*ecdsa.PrivateKey, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read key: %w", err)
+	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
+		return nil, fmt.Errorf("read key %q: not a file of at most %d bytes", path, maxKeyFile)
+	case info.Mode().Perm()&0o077 != 0:
+		return nil, hint.Wrap(fmt.Errorf("read key %q: others may read it", path), "chmod 600 %s, and make another one if somebody did", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("read key %q: %w", path, err)
+	}
+	defer clear(text)
+	key, err := parseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("read key %q: %w", path, err)
+	}
+	return key, nil
+}
+
+// parseKey parses PKCS #8, and what openssl ecparam -genkey writes.
+func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
+	block, rest := pem.Decode(text)
+	if block != nil && block.Type == "EC PARAMETERS" {
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("not one private key in PEM")
+	}
+	defer clear(block.Bytes)
+	var key any
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, errors.New("it has a passphrase, which nobody could give at a restart")
+	default:
+		return nil, errors.New("not a private key")
+	}
+	if err != nil {
+		return nil, errors.New("not a private key") // the error may quote it
+	}
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok || ec.Curve != elliptic.P384() {
+		return nil, errors.New("not a P-384 key")
+	}
+	return ec, nil
+}
+
+// explain adds what to do about an error of the directory.
+func (d certDir) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return hint.Wrap(err, "run it as the owner of %s: sudo -u ovsa ...", strings.TrimSuffix(string(d), "/"))
+	case errors.Is(err, fs.ErrNotExist) && hint.Of(err) == "":
+		return hint.Wrap(err, "make keys and certificates first: license_server gencert")
+	}
+	return err
+}

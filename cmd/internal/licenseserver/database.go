@@ -1,0 +1,81 @@
+package licenseserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/licensing/postgres"
+	"github.com/ovsactl/ovsactl/licensing/sqlite"
+)
+
+// isPostgres tells whether a database is an address and not a file.
+func isPostgres(db string) bool {
+	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
+}
+
+// openDatabase opens a ledger, which is made where there is none.
+func openDatabase(ctx context.Context, db string) (*ledger.Ledger, error) {
+	if isPostgres(db) {
+		return postgres.Open(ctx, db)
+	}
+	if strings.Contains(db, "://") {
+		return nil, hint.Wrap(errors.New("the database is of a kind that there is not"), "name a file, or postgres://USER@HOST/NAME")
+	}
+	l, err := sqlite.Open(ctx, db)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hint.Wrap(err, "run it as the owner of %s: sudo -u ovsa ...", filepath.Dir(db))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint.Wrap(err, "make the directory, or say where the database is: -db FILE")
+	}
+	return l, err
+}
+
+// withDatabase runs f with a database that is there: what reads makes none.
+func withDatabase(ctx context.Context, db string, f func(*ledger.Ledger) error) (err error) {
+	if !isPostgres(db) && !strings.Contains(db, "://") {
+		if _, err := os.Stat(db); err != nil {
+			return hint.Wrap(fmt.Errorf("open database: %w", err), "serve and store make it; another place: -db FILE")
+		}
+	}
+	l, err := openDatabase(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return f(l)
+}
+
+func backupVerb() verb {
+	return verb{
+		name: "backup", operands: "FILE", summary: "copy the database, while the server goes on", min: 1, max: 1,
+		define: func(f *flags) action {
+			db := f.db()
+			return func(ctx context.Context, s session, operands []string) error {
+				if isPostgres(*db) {
+					return hint.Wrap(errors.New("PostgreSQL has its own backup"), "pg_dump")
+				}
+				if err := sqlite.Backup(ctx, *db, operands[0]); err != nil {
+					return err
+				}
+				l, err := openDatabase(ctx, operands[0]) // a copy that does not verify is none
+				if err != nil {
+					return err
+				}
+				entries, head, err := l.VerifyAudit(ctx)
+				if err := errors.Join(err, l.Close()); err != nil {
+					return err
+				}
+				s.say("%s: %d entries in its audit log, the last %x", operands[0], entries, head)
+				return nil
+			}
+		},
+	}
+}

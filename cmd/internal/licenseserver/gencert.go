@@ -1,0 +1,345 @@
+package licenseserver
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+// defaultSubject is the guide's.
+const defaultSubject = "/C=IN/CN=localhost"
+
+func certVerbs() []verb {
+	return []verb{
+		{name: "gencert", summary: "make the server's keys, a request for an authority, and a self-signed certificate",
+			define: func(f *flags) action { return defineCerts(f, genCert) }},
+		{name: "gencert-new", summary: "make the key and certificate that will follow, beside those in use",
+			define: func(f *flags) action { return defineCerts(f, genNewCert) }},
+		{name: "install-cert", operands: "CERTIFICATE [KEY]", summary: "use a certificate that an authority made", min: 1, max: 2,
+			define: func(f *flags) action { return defineCerts(f, installCert) }},
+		{name: "install-new-cert", operands: "CERTIFICATE [KEY]", summary: "take a certificate that will follow, beside the one in use", min: 1, max: 2,
+			define: func(f *flags) action { return defineCerts(f, installNewCert) }},
+		{name: "provision-new-cert", summary: "use the certificate that was to follow",
+			define: func(f *flags) action {
+				d := f.dir()
+				return func(_ context.Context, s session, _ []string) error {
+					return certDir(*d).explain(provision(s, certDir(*d)))
+				}
+			}},
+	}
+}
+
+func defineCerts(f *flags, run func(s session, o options, operands []string) error) action {
+	path := f.dir()
+	subj := f.text("subj", "/TYPE=VALUE...", defaultSubject, "whose certificates they are")
+	force := f.yes("force", "replace what is there; never the key-release key")
+	return func(_ context.Context, s session, operands []string) error {
+		subject, err := pki.ParseSubject(*subj)
+		if err != nil {
+			return err
+		}
+		dir := certDir(*path)
+		if info, err := os.Stat(*path); err != nil {
+			return fmt.Errorf("read directory: %w", err)
+		} else if !info.IsDir() {
+			return fmt.Errorf("%q is not a directory", *path)
+		}
+		return dir.explain(run(s, options{dir, subject, *force, s.Now()}, operands))
+	}
+}
+
+// options are what the certificate verbs work with.
+type options struct {
+	certDir
+	subject pki.Subject
+	force   bool
+	now     time.Time
+}
+
+// genCert makes all that a new server needs. What a run that was killed made is
+// used; server.crt, which comes last, tells that nothing is missing.
+func genCert(s session, o options, _ []string) error {
+	there, err := o.has(bundle)
+	if err != nil {
+		return err
+	}
+	if there {
+		if !o.force {
+			return hint.Wrap(fmt.Errorf("write %q: %w", o.path(bundle), fs.ErrExist),
+				"licences name this certificate's key; gencert-new and provision-new-cert replace it without breaking them, -force at once")
+		}
+		if err := genNewCert(s, o, nil); err != nil {
+			return err
+		}
+		return provision(s, o.certDir)
+	}
+	return o.generate(s, tlsKey, tlsRequest, bundle)
+}
+
+// genNewCert makes what provision-new-cert will put into use. The key-release key
+// stays: licences are sold for it.
+func genNewCert(s session, o options, _ []string) error {
+	if err := o.forgetNext(); err != nil {
+		return err
+	}
+	return o.generate(s, nextKey, nextRequest, nextBundle)
+}
+
+// generate makes a key, its request and its self-signed certificate.
+func (o options) generate(s session, keyName, requestName, bundleName string) error {
+	if _, err := o.keyOrNew(releaseKey); err != nil {
+		return err
+	}
+	key, err := o.keyOrNew(keyName)
+	if err != nil {
+		return err
+	}
+	request, err := pki.Request(key, o.subject)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.WriteFile(o.path(requestName), request, public); err != nil {
+		return err
+	}
+	cert, err := pki.SelfSigned(key, o.subject, x509.KeyUsageDigitalSignature, o.now)
+	if err != nil {
+		return err
+	}
+	if err := o.writeBundle(bundleName, cert, o.subject, o.now); err != nil {
+		return err
+	}
+	o.tell(s, bundleName, cert)
+	return nil
+}
+
+func (o options) tell(s session, name string, cert *x509.Certificate) {
+	s.say("%s: %s, pin %x, used until %s", o.path(name), shown(cert.Subject.String()), licensing.PinOf(cert), licensing.CertificateEnd(cert).UTC().Format(time.DateOnly))
+}
+
+// forgetNext makes way for another future certificate, where -force says so. One
+// that is incomplete is finished instead.
+func (o options) forgetNext() error {
+	there, err := o.has(nextBundle)
+	if err != nil || !there {
+		return err
+	}
+	if !o.force {
+		return hint.Wrap(fmt.Errorf("write %q: %w", o.path(nextBundle), fs.ErrExist), "licences may name it already; provision-new-cert puts it into use, -force replaces it")
+	}
+	if busy, err := o.nextInUse(); err != nil {
+		return err
+	} else if busy { // a provision-new-cert that was killed: its key must not go
+		return hint.Wrap(errors.New("the future certificate is in use already"), "finish it first: license_server provision-new-cert")
+	}
+	return o.remove(nextBundle, nextRequest, nextKey)
+}
+
+// nextInUse tells whether server.crt is the future certificate already.
+func (d certDir) nextInUse() (bool, error) {
+	next, _, err := d.bundle(nextBundle)
+	if err != nil {
+		return false, err
+	}
+	current, _, err := d.bundle(bundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && current.Equal(next), err
+}
+
+// remove removes files that may be gone, in this order.
+func (d certDir) remove(names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := atomicfile.SyncDir(string(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installCert uses another certificate. With the key that the server has, it is
+// as good as the one before; with another one, sold licences do not name it.
+func installCert(s session, o options, operands []string) error {
+	cert, err := readServerCert(operands[0], o.now)
+	if err != nil {
+		return err
+	}
+	if len(operands) == 2 {
+		return o.installWithKey(s, cert, operands[1])
+	}
+	key, err := o.key(tlsKey)
+	if err != nil {
+		return err
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", operands[0], o.path(tlsKey)), "name its key, too, or have %s signed", o.path(tlsRequest))
+	}
+	if err := o.writeBundle(bundle, cert, o.subject, o.now); err != nil {
+		return err
+	}
+	o.tell(s, bundle, cert)
+	return nil
+}
+
+// installWithKey uses a certificate and its key, by way of the future ones:
+// there is no moment without a pair that fits.
+func (o options) installWithKey(s session, cert *x509.Certificate, keyPath string) error {
+	key, err := keyOf(cert, keyPath)
+	if err != nil {
+		return err
+	}
+	there, err := o.has(tlsKey)
+	if err != nil {
+		return err
+	}
+	if there && !o.force {
+		current, err := o.key(tlsKey)
+		if err != nil {
+			return err
+		}
+		if !current.Equal(key) {
+			return hint.Wrap(fmt.Errorf("write %q: %w", o.path(tlsKey), fs.ErrExist),
+				"licences name its certificate; install-new-cert and provision-new-cert replace it without breaking them, -force at once")
+		}
+	}
+	if err := o.stageNext(cert, key); err != nil {
+		return err
+	}
+	return provision(s, o.certDir)
+}
+
+// stageNext makes a certificate and its key the future ones.
+func (o options) stageNext(cert *x509.Certificate, key *ecdsa.PrivateKey) error {
+	if err := o.forgetNext(); err != nil {
+		return err
+	}
+	if have, err := o.key(nextKey); err == nil && !have.Equal(key) { // of a run that was killed
+		if err := o.remove(nextKey); err != nil {
+			return err
+		}
+	}
+	if err := o.create(nextKey, key); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return o.writeBundle(nextBundle, cert, o.subject, o.now)
+}
+
+func installNewCert(s session, o options, operands []string) error {
+	cert, err := readServerCert(operands[0], o.now)
+	if err != nil {
+		return err
+	}
+	if len(operands) == 2 {
+		key, err := keyOf(cert, operands[1])
+		if err != nil {
+			return err
+		}
+		if err := o.stageNext(cert, key); err != nil {
+			return err
+		}
+		o.tell(s, nextBundle, cert)
+		return nil
+	}
+	key, err := o.key(nextKey)
+	if err != nil {
+		return hint.Wrap(err, "name its key, too, or make one: license_server gencert-new")
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", operands[0], o.path(nextKey)), "name its key, too, or have %s signed", o.path(nextRequest))
+	}
+	if err := o.writeBundle(nextBundle, cert, o.subject, o.now); err != nil {
+		return err
+	}
+	o.tell(s, nextBundle, cert)
+	return nil
+}
+
+// provision puts the future certificate into use, or finishes doing so: first
+// server.crt, whose key is then in server_future.key, then the key. A server that
+// starts between finds a pair that fits.
+func provision(s session, d certDir) error {
+	cert, _, err := d.bundle(nextBundle)
+	if err != nil {
+		return hint.Wrap(err, "make the certificate that is to follow: license_server gencert-new, or install-new-cert")
+	}
+	if err := d.checkNextKey(cert); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(d.path(nextBundle))
+	if err != nil {
+		return err
+	}
+	if have, err := os.ReadFile(d.path(bundle)); err != nil || !bytes.Equal(have, text) {
+		if err := atomicfile.WriteFile(d.path(bundle), text, public); err != nil {
+			return err
+		}
+	}
+	for _, step := range [][2]string{{nextKey, tlsKey}, {nextRequest, tlsRequest}} {
+		if err := os.Rename(d.path(step[0]), d.path(step[1])); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := atomicfile.SyncDir(string(d)); err != nil {
+			return err
+		}
+	}
+	if err := d.remove(nextBundle); err != nil {
+		return err
+	}
+	options{certDir: d}.tell(s, bundle, cert)
+	s.say("a server that runs takes it at its next reload: systemctl reload license_server")
+	return nil
+}
+
+// checkNextKey refuses to go on without the future certificate's key, which is
+// where it was made, or in use already.
+func (d certDir) checkNextKey(cert *x509.Certificate) error {
+	key, err := d.key(nextKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = d.key(tlsKey)
+	}
+	if err != nil {
+		return err
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return fmt.Errorf("%q is not for the key beside it", d.path(nextBundle))
+	}
+	return nil
+}
+
+// readServerCert reads the first certificate of a file. Its issuers are left out:
+// clients know the server by its key.
+func readServerCert(path string, now time.Time) (*x509.Certificate, error) {
+	certs, err := pki.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkServerCert(certs[0], now); err != nil {
+		return nil, fmt.Errorf("%q: %w", path, err)
+	}
+	return certs[0], nil
+}
+
+func keyOf(cert *x509.Certificate, path string) (*ecdsa.PrivateKey, error) {
+	key, err := readKey(path)
+	if err != nil {
+		return nil, err
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return nil, fmt.Errorf("%q is not the certificate's key", path)
+	}
+	return key, nil
+}

@@ -1,0 +1,119 @@
+package licenseserver
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+// Material are the keys that a server has, and what it believes.
+type Material struct {
+	TLS         tls.Certificate // its leaf alone: the one that licences pin
+	ReleaseKeys []*ecdsa.PrivateKey
+	ISVs        pki.Verifier
+	Customers   pki.Verifier
+	// TPMVendors are the roots of hosts' endorsement certificates; Attestation are
+	// the authorities for hosts' attestation keys.
+	TPMVendors  []*x509.Certificate
+	Attestation []*x509.Certificate
+}
+
+// trustFor are the things that certificates are believed for, each with a
+// directory of its own.
+var trustFor = []string{"isv", "customer", "tpm-vendor", "attestation"}
+
+// trustStore is where what is believed for a purpose is.
+func (d certDir) trustStore(purpose string) pki.Store {
+	return pki.NewStore(d.path("trust/" + purpose))
+}
+
+func (d certDir) verifier(purpose string, now func() time.Time, status pki.StatusSource) pki.Verifier {
+	return pki.Verifier{Store: d.trustStore(purpose), Now: now, Status: status}
+}
+
+// material reads all of a server's keys and trust, and refuses what does not fit
+// together.
+func (d certDir) material(now func() time.Time, status pki.StatusSource) (Material, error) {
+	m := Material{ISVs: d.verifier("isv", now, status), Customers: d.verifier("customer", now, status)}
+	leaf, release, err := d.bundle(bundle)
+	if err != nil {
+		return Material{}, err
+	}
+	if err := checkServerCert(leaf, now()); err != nil {
+		return Material{}, fmt.Errorf("%q: %w", d.path(bundle), err)
+	}
+	key, err := d.keyFor(leaf)
+	if err != nil {
+		return Material{}, err
+	}
+	m.TLS = tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+	if m.ReleaseKeys, err = d.releaseKeys(); err != nil {
+		return Material{}, err
+	}
+	if !m.ReleaseKeys[0].PublicKey.Equal(release.PublicKey) {
+		return Material{}, fmt.Errorf("%q: its second certificate is not for the key in %q", d.path(bundle), d.path(releaseKey))
+	}
+	for _, k := range m.ReleaseKeys {
+		if k.PublicKey.Equal(leaf.PublicKey) {
+			return Material{}, errors.New("one key is used for TLS and for key release")
+		}
+	}
+	for _, purpose := range trustFor {
+		anchors, err := d.trustStore(purpose).List()
+		if err != nil {
+			return Material{}, err
+		}
+		for _, a := range anchors {
+			switch purpose {
+			case "tpm-vendor":
+				m.TPMVendors = append(m.TPMVendors, a.Certificate)
+			case "attestation":
+				m.Attestation = append(m.Attestation, a.Certificate)
+			}
+		}
+	}
+	return m, nil
+}
+
+// keyFor returns the key of the certificate in use.
+func (d certDir) keyFor(leaf *x509.Certificate) (*ecdsa.PrivateKey, error) {
+	key, err := d.key(tlsKey)
+	if err == nil && key.PublicKey.Equal(leaf.PublicKey) {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if next, nextErr := d.key(nextKey); nextErr == nil && next.PublicKey.Equal(leaf.PublicKey) {
+		return next, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, hint.Wrap(fmt.Errorf("%q is not for the key in %q", d.path(bundle), d.path(tlsKey)), "license_server install-cert CERTIFICATE KEY puts a pair into use")
+}
+
+// releaseKeys reads the key-release keys, the one of server.crt first.
+func (d certDir) releaseKeys() ([]*ecdsa.PrivateKey, error) {
+	names, err := filepath.Glob(d.path(oldRelease))
+	if err != nil {
+		return nil, fmt.Errorf("read keys in %q: %w", d, err)
+	}
+	var keys []*ecdsa.PrivateKey
+	for _, path := range append([]string{d.path(releaseKey)}, names...) {
+		key, err := readKey(path)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}

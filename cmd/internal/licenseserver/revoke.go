@@ -1,0 +1,143 @@
+package licenseserver
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+const kinds = "licence|customer|host|ak|tcb"
+
+// maxReason is what a revocation's reason may have.
+const maxReason = 256
+
+func revokeVerbs() []verb {
+	return []verb{
+		{name: "revoke", operands: "KIND ID", min: 0, max: 2,
+			summary: "refuse a " + strings.ReplaceAll(kinds, "|", ", ") + " from now on; without words, list what is revoked",
+			define: func(f *flags) action {
+				db, asJSON := f.db(), f.json()
+				reason := f.text("reason", "TEXT", "", "why, for the record")
+				return func(ctx context.Context, s session, operands []string) error {
+					if len(operands) == 0 {
+						return withDatabase(ctx, *db, func(l *ledger.Ledger) error { return revocations(ctx, s, l, *asJSON) })
+					}
+					subject, err := parseSubject(operands)
+					if err != nil {
+						return err
+					}
+					if why := strings.TrimSpace(*reason); why == "" || len(why) > maxReason || shown(why) != why {
+						return guestcli.Usagef("-reason TEXT: want one line of 1 to %d bytes", maxReason)
+					}
+					return withDatabase(ctx, *db, func(l *ledger.Ledger) error {
+						return l.Revoke(ctx, subject, strings.TrimSpace(*reason), s.Now())
+					})
+				}
+			}},
+		{name: "unrevoke", operands: "KIND ID", min: 2, max: 2, summary: "take a revocation back",
+			define: func(f *flags) action {
+				db := f.db()
+				return func(ctx context.Context, s session, operands []string) error {
+					subject, err := parseSubject(operands)
+					if err != nil {
+						return err
+					}
+					return withDatabase(ctx, *db, func(l *ledger.Ledger) error { return unrevoke(ctx, s, l, subject) })
+				}
+			}},
+	}
+}
+
+// unrevoke refuses what is not revoked: it is a typing error.
+func unrevoke(ctx context.Context, s session, l *ledger.Ledger, subject ledger.Subject) error {
+	all, err := l.Revocations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Subject == subject {
+			return l.Unrevoke(ctx, subject, s.Now())
+		}
+	}
+	return fmt.Errorf("%s %q is not revoked", subject.Kind, subject.ID)
+}
+
+// parseSubject parses KIND ID. A customer may be named by a certificate's file.
+func parseSubject(words []string) (ledger.Subject, error) {
+	if len(words) != 2 {
+		return ledger.Subject{}, guestcli.Usagef("want %s, and which one", kinds)
+	}
+	kind, id := ledger.Kind(words[0]), strings.ToLower(words[1])
+	switch kind {
+	case ledger.KindLicence:
+		guid, err := licensing.ParseGUID(id)
+		return ledger.Subject{Kind: kind, ID: string(guid)}, err
+	case ledger.KindCustomer:
+		if !isHex(id, 32, 32) {
+			certs, err := pki.ReadFile(words[1])
+			if err != nil {
+				return ledger.Subject{}, fmt.Errorf("want the SHA-256 of a public key, as show prints it, or a certificate: %w", err)
+			}
+			id = customerID(certs[0])
+		}
+	case ledger.KindTCB:
+		if !isHex(id, 32, 32) {
+			return ledger.Subject{}, errors.New("want the SHA-256 of a TCB in hex")
+		}
+	case ledger.KindAK:
+		if !isHex(id, 34, 66) {
+			return ledger.Subject{}, errors.New("want the TPM name of an attestation key in hex")
+		}
+	case ledger.KindHost:
+		id = words[1]
+		if id == "" || len(id) > 128 || shown(id) != id {
+			return ledger.Subject{}, errors.New("want a host's id")
+		}
+	default:
+		return ledger.Subject{}, guestcli.Usagef("unknown kind %q: want %s", words[0], kinds)
+	}
+	return ledger.Subject{Kind: kind, ID: id}, nil
+}
+
+// isHex tells whether s is min to max bytes in hex.
+func isHex(s string, min, max int) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) >= min && len(b) <= max
+}
+
+// revocation is a row of revoke without words.
+type revocation struct {
+	Kind   ledger.Kind `json:"kind"`
+	ID     string      `json:"id"`
+	Reason string      `json:"reason"`
+	At     time.Time   `json:"at"`
+}
+
+func revocations(ctx context.Context, s session, l *ledger.Ledger, asJSON bool) error {
+	found, err := l.Revocations(ctx)
+	if err != nil {
+		return err
+	}
+	all := []revocation{}
+	for _, r := range found {
+		all = append(all, revocation{r.Kind, r.ID, r.Reason, r.At.UTC()})
+	}
+	if asJSON {
+		return writeJSON(s.Stdout, all)
+	}
+	w := tabwriter.NewWriter(s.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "KIND\tID\tSINCE\tREASON")
+	for _, r := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Kind, shown(r.ID), day(r.At), shown(r.Reason))
+	}
+	return w.Flush()
+}

@@ -1,0 +1,196 @@
+package licenseserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/buildinfo"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+// Where the server listens when no flag says otherwise.
+const (
+	defaultListen = ":4452"
+	defaultOps    = "127.0.0.1:9452"
+)
+
+// serveOptions are what serve's flags say.
+type serveOptions struct {
+	dir         certDir
+	db          string
+	listen, ops string
+	connections int
+	perClient   int
+	drain       time.Duration
+	status      pki.StatusSource
+}
+
+func serveVerb() verb {
+	return verb{
+		name: "serve", summary: "answer guests; also what the program does without a command",
+		define: func(f *flags) action {
+			dir, db := f.dir(), f.db()
+			listen := f.text("listen", "ADDRESS", defaultListen, "where guests connect")
+			ops := f.text("ops", "ADDRESS", defaultOps, "where /metrics is, without TLS; \"off\" for nowhere")
+			connections := f.number("max-connections", 4096, "connections at the same time (default 4096)")
+			perClient := f.number("max-per-client", 256, "connections of one address at the same time (default 256)")
+			drain := f.duration("drain", 30*time.Second, "how long requests may still take at the end")
+			status := f.ocsp()
+			return func(ctx context.Context, s session, _ []string) error {
+				if *connections < 1 || *perClient < 1 || *drain < 0 {
+					return guestcli.Usagef("limits are numbers from 1, and a drain is no negative duration")
+				}
+				if s.NewService == nil {
+					return hint.Wrap(guestcli.Usagef("answering guests is not in this version yet"), "what there is: license_server help")
+				}
+				return s.serve(ctx, serveOptions{certDir(*dir), *db, *listen, *ops, *connections, *perClient, *drain, status(s)})
+			}
+		},
+	}
+}
+
+// serve runs until ctx ends. It listens when all that it needs is there.
+func (s session) serve(ctx context.Context, o serveOptions) (err error) {
+	log := slog.New(slog.NewJSONHandler(s.Stderr, nil))
+	material, err := o.dir.material(s.Now, o.status)
+	if err != nil {
+		return o.dir.explain(err)
+	}
+	ledger, err := openDatabase(ctx, o.db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+
+	registry := newRegistry()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // until requests are answered
+	defer stop()
+	service, err := s.NewService(running, Config{Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now})
+	if err != nil {
+		return err
+	}
+	p := newProcess(s, o, log, service, ledger, registry, material)
+	guests, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("listen for guests: %w", err)
+	}
+	defer guests.Close() // once more than needed
+	var ops net.Listener
+	if o.ops != "off" {
+		if ops, err = net.Listen("tcp", o.ops); err != nil {
+			return hint.Wrap(fmt.Errorf("listen for metrics: %w", err), "-ops ADDRESS chooses another place, -ops off none")
+		}
+		defer ops.Close()
+	}
+	return p.run(ctx, guests, ops)
+}
+
+// process is a server that runs.
+type process struct {
+	session
+	options  serveOptions
+	log      *slog.Logger
+	service  Service
+	current  *current
+	health   *health
+	counters counters
+	registry *prometheus.Registry
+}
+
+func newProcess(s session, o serveOptions, log *slog.Logger, service Service, ledger checker, registry *prometheus.Registry, m Material) *process {
+	p := &process{session: s, options: o, log: log, service: service, registry: registry,
+		health: &health{ledger: ledger}, counters: newCounters(registry)}
+	p.current = newCurrent(m, registry)
+	return p
+}
+
+// run serves both listeners, reloads when it is asked to, and lets requests end
+// when ctx does.
+func (p *process) run(ctx context.Context, guests, ops net.Listener) error {
+	requests, stopRequests := p.Hangups()
+	defer stopRequests()
+	servers := map[*http.Server]func(*http.Server) error{
+		p.guestServer(): func(server *http.Server) error {
+			return server.ServeTLS(newLimited(guests, p.options.connections, p.options.perClient, p.counters.turnedAway), "", "")
+		},
+	}
+	if ops != nil {
+		servers[p.opsServer()] = func(server *http.Server) error { return server.Serve(newLimited(ops, 64, 64, p.counters.turnedAway)) }
+	}
+	group, live := errgroup.WithContext(ctx)
+	for server, serve := range servers {
+		group.Go(func() error {
+			if err := serve(server); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve: %w", err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-live.Done()
+			return p.drain(ctx, server)
+		})
+	}
+	group.Go(func() error {
+		for {
+			select {
+			case <-live.Done():
+				return nil
+			case <-requests:
+				p.reload()
+			}
+		}
+	})
+	p.announce(guests, ops)
+	err := group.Wait()
+	p.log.Info("stopped")
+	return err
+}
+
+func (p *process) announce(guests, ops net.Listener) {
+	attrs := []any{"version", buildinfo.Version(), "address", guests.Addr().String()}
+	if ops != nil {
+		attrs = append(attrs, "ops", ops.Addr().String())
+	}
+	p.log.Info("serving", append(attrs, p.current.describe()...)...)
+	p.warnEnd()
+	if err := notify(p.Getenv, "READY=1"); err != nil {
+		p.log.Warn("systemd was not told", "error", err)
+	}
+}
+
+// drain lets a server's requests end, and ends them when their time is over.
+func (p *process) drain(ctx context.Context, server *http.Server) error {
+	if p.health.stop() {
+		p.log.Info("stopping", "drain", p.options.drain.String())
+		if err := notify(p.Getenv, "STOPPING=1"); err != nil {
+			p.log.Warn("systemd was not told", "error", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.options.drain)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.log.Warn("requests were cut off", "drain", p.options.drain.String())
+		return server.Close()
+	}
+	return err
+}
+
+// soon is how long before its end a certificate is warned of.
+const soon = 30 * 24 * time.Hour
+
+func (p *process) warnEnd() {
+	if end := p.current.end(); end.Before(p.Now().Add(soon)) {
+		p.log.Warn("the certificate ends soon: license_server gencert-new", "end", end.UTC().Format(time.RFC3339))
+	}
+}

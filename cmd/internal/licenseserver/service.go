@@ -1,0 +1,33 @@
+package licenseserver
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+)
+
+// Service is the protocol: it answers every request but those about the process
+// itself. The requests' TLS state is that of the connection to the guest.
+type Service interface {
+	http.Handler
+	// Reload makes requests that come from now on be answered with this material.
+	// On an error it goes on with what it had.
+	Reload(Material) error
+}
+
+// Config is what a service is made of.
+type Config struct {
+	Ledger   *ledger.Ledger
+	Material Material
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+	Now      func() time.Time
+}
+
+// NewService makes a service, whose own tasks end with ctx.
+type NewService func(ctx context.Context, c Config) (Service, error)

@@ -1,0 +1,190 @@
+package licenseserver
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/licensing/pki"
+)
+
+func storeVerb() verb {
+	return verb{
+		name: "store", operands: "LIC PRIMARY SECONDARY", min: 3, max: 3,
+		summary: "store a customer's licence, or refresh it, with the customer's two certificates",
+		define: func(f *flags) action {
+			db, dir, asJSON, status := f.db(), f.dir(), f.json(), f.ocsp()
+			return func(ctx context.Context, s session, operands []string) error {
+				d := certDir(*dir)
+				lic, err := readLicence(ctx, s, d, status(s), operands)
+				if err != nil {
+					return d.explain(err)
+				}
+				return store(ctx, s, *db, lic, *asJSON)
+			}
+		},
+	}
+}
+
+// ocsp declares how the revocation of certificates is found out.
+func (f *flags) ocsp() func(s session) pki.StatusSource {
+	url := f.text("ocsp-url", "URL", "", "asked instead of the responders that certificates name")
+	soft := f.yes("ocsp-soft-fail", "let certificates pass whose responder does not answer")
+	return func(s session) pki.StatusSource {
+		return pki.OCSP{Responder: *url, SoftFail: *soft, Warn: func(err error) { s.say("warning: %v", err) }}
+	}
+}
+
+// readLicence reads a licence and its customer's certificates, and refuses what
+// this server would not release a key for.
+func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSource, paths []string) (ledger.Licence, error) {
+	text, err := readFile(paths[0], licensing.MaxDocument)
+	if err != nil {
+		return ledger.Licence{}, err
+	}
+	signed, err := licensing.Verify[licensing.Licence](text)
+	if err != nil {
+		return ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
+	}
+	if _, err := d.verifier("isv", s.Now, status).Verify(ctx, signed.Chain); err != nil {
+		return ledger.Licence{}, hint.Wrap(fmt.Errorf("%q: its ISV: %w", paths[0], err), "believe the ISV's certificate, or its authority's: license_server trust add -for isv FILE")
+	}
+	lic := signed.Document
+	primary, secondary, err := readCustomer(ctx, d.verifier("customer", s.Now, status), lic, paths[1], paths[2])
+	if err != nil {
+		return ledger.Licence{}, err
+	}
+	if !lic.NotAfter.IsZero() && !s.Now().Before(lic.NotAfter) {
+		return ledger.Licence{}, fmt.Errorf("%q: %w on %s", paths[0], licensing.ErrExpired, day(lic.NotAfter))
+	}
+	if err := d.canOpen(lic); err != nil {
+		return ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
+	}
+	return ledger.Licence{
+		GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID),
+		Type: ledger.Type(lic.Terms.Type), Instances: lic.Terms.Instances, NotAfter: lic.NotAfter,
+		Document: text, Primary: primary.Raw, Secondary: secondary.Raw,
+	}, nil
+}
+
+// readCustomer reads the certificates of a licence's customer.
+func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, primaryPath, secondaryPath string) (primary, secondary *x509.Certificate, err error) {
+	believe := func(path string) (*x509.Certificate, error) {
+		chain, err := pki.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := v.Verify(ctx, chain); err != nil {
+			return nil, hint.Wrap(fmt.Errorf("%q: the customer: %w", path, err), "believe the customer's certificates, or their authority's: license_server trust add -for customer FILE...")
+		}
+		return chain[0], nil
+	}
+	if primary, err = believe(primaryPath); err != nil {
+		return nil, nil, err
+	}
+	customer, err := lic.CustomerCertificate()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, ok := primary.PublicKey.(*ecdsa.PublicKey)
+	if !ok || !key.Equal(customer.PublicKey) {
+		return nil, nil, hint.Wrap(fmt.Errorf("%q is not of the licence's customer, %q", primaryPath, customer.Subject), "the order is LIC PRIMARY SECONDARY")
+	}
+	if secondary, err = believe(secondaryPath); err != nil {
+		return nil, nil, err
+	}
+	if other, ok := secondary.PublicKey.(*ecdsa.PublicKey); !ok || other.Curve != elliptic.P384() || other.Equal(key) {
+		return nil, nil, fmt.Errorf("%q is not a secondary certificate: its key is the primary one, or not of P-384", secondaryPath)
+	}
+	return primary, secondary, nil
+}
+
+// canOpen refuses a licence none of whose halves is for a key of this server. It
+// opens the half: that its key fits by name is not enough.
+func (d certDir) canOpen(lic licensing.Licence) error {
+	keys, err := d.releaseKeys()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		half, err := lic.OpenServerHalf(key)
+		if err == nil {
+			half.Wipe()
+			return nil
+		}
+	}
+	return hint.Wrap(errors.New("its key is not for this server's key-release key"), "licgen -u takes the certificates of the server that the licence is stored on: %s", d.path(bundle))
+}
+
+// stored is the answer to store.
+type stored struct {
+	Licence string    `json:"licence"`
+	Model   string    `json:"model"`
+	Created bool      `json:"created"`
+	Ends    time.Time `json:"ends,omitzero"`
+}
+
+func store(ctx context.Context, s session, db string, lic ledger.Licence, asJSON bool) (err error) {
+	l, err := openDatabase(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	created, err := l.Store(ctx, lic, s.Now())
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(s.Stdout, stored{lic.GUID, lic.Model, created, lic.NotAfter})
+	}
+	what := "refreshed"
+	if created {
+		what = "stored"
+	}
+	_, err = fmt.Fprintf(s.Stdout, "%s: licence %s for model %s, %s\n", what, lic.GUID, lic.Model, limit(lic))
+	return err
+}
+
+// limit is a licence's type and its limit, for people.
+func limit(lic ledger.Licence) string {
+	switch lic.Type {
+	case ledger.InstanceLimit:
+		return fmt.Sprintf("%s %d", lic.Type, lic.Instances)
+	case ledger.TimeLimit:
+		return fmt.Sprintf("%s %s", lic.Type, day(lic.NotAfter))
+	}
+	return string(lic.Type)
+}
+
+// readFile reads a regular file of at most max bytes.
+func readFile(path string, max int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("read %q: not a file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", path, err)
+	}
+	if len(data) > max {
+		return nil, fmt.Errorf("read %q: more than %d bytes", path, max)
+	}
+	return data, nil
+}
