@@ -1,14 +1,19 @@
 package vtpm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -113,9 +118,11 @@ func certifiedEK(t transport.TPM, cert *x509.Certificate) (roots.Key, error) {
 // InstallAKCert keeps the certificate that a service issued for the host's AK;
 // from the next binding on it is in the records. It refuses one that verifiers
 // would: of another key or host, for another purpose, not valid now, or by an
-// authority that is not among this host's, when it has any.
-func (h *Host) InstallAKCert(ctx context.Context, der []byte) error {
-	issuers, err := h.trust("ak-trust")
+// authority that is not among this host's, when it has any. Issuers that are given
+// become this host's when the certificate is kept; they are believed without a
+// question, so they must not be the service's word alone.
+func (h *Host) InstallAKCert(ctx context.Context, der []byte, issuers ...*x509.Certificate) error {
+	known, err := h.trust(akTrust)
 	if err != nil {
 		return err
 	}
@@ -124,19 +131,52 @@ func (h *Host) InstallAKCert(ctx context.Context, der []byte) error {
 		if err != nil {
 			return err
 		}
-		return quote.CheckAKCert(der, self.ak.public, self.id, issuers, h.opts.Now())
+		return quote.CheckAKCert(der, self.ak.public, self.id, append(known, issuers...), h.opts.Now())
 	})
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("install AK certificate: %w", err), "enrol the host again; the authorities that it trusts are in %s", h.dir("ak-trust"))
+		return hint.Wrap(fmt.Errorf("install AK certificate: %w", err), "enrol the host again; the authorities that it trusts are in %s", h.dir(akTrust))
 	}
-	if err := os.MkdirAll(h.dir(), 0o755); err != nil {
+	if err := h.trustAKIssuers(issuers); err != nil {
 		return fmt.Errorf("install AK certificate: %w", err)
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := atomicfile.WriteFile(h.akCertPath(), block, 0o644); err != nil {
+	if err := writeCert(h.akCertPath(), der); err != nil {
 		return fmt.Errorf("install AK certificate: %w", err)
 	}
 	return nil
+}
+
+// akTrust has the authorities whose certificates of AKs this host believes.
+const akTrust = "ak-trust"
+
+// TrustsAKIssuer says whether this host believes the certificates that an
+// authority issues for AKs.
+func (h *Host) TrustsAKIssuer(der []byte) (bool, error) {
+	known, err := h.trust(akTrust)
+	return slices.ContainsFunc(known, func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) }), err
+}
+
+func (h *Host) trustAKIssuers(issuers []*x509.Certificate) error {
+	for _, c := range issuers {
+		known, err := h.TrustsAKIssuer(c.Raw)
+		if err != nil {
+			return err
+		}
+		if known {
+			continue
+		}
+		sum := sha256.Sum256(c.Raw)
+		if err := writeCert(h.dir(akTrust, hex.EncodeToString(sum[:])+".pem"), c.Raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeCert(path string, der []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
 // self is who the host is.

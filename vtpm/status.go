@@ -22,7 +22,7 @@ func (h *Host) policy(ctx context.Context, uuid string, eks []quote.EK, allowUne
 	if err != nil {
 		return quote.Policy{}, err
 	}
-	issuers, err := h.trust("ak-trust")
+	issuers, err := h.trust(akTrust)
 	if err != nil {
 		return quote.Policy{}, err
 	}
@@ -37,12 +37,12 @@ func (h *Host) policy(ctx context.Context, uuid string, eks []quote.EK, allowUne
 }
 
 // structural is r's first failure that is the record's own: not that of a host
-// which nobody has enrolled, whose TPM's vendor nobody trusts, or whose firmware
-// measures nothing. Those say how much a true record is worth.
+// which nobody has enrolled, or not for this VM, whose TPM's vendor nobody trusts,
+// or whose firmware measures nothing. Those say how much a true record is worth.
 func structural(r quote.Result) error {
 	for _, s := range r.Steps {
 		switch s.Name {
-		case quote.StepEnrolled, quote.StepHostEK, quote.StepHostID, quote.StepMeasured:
+		case quote.StepEnrolled, quote.StepVMAllowed, quote.StepHostEK, quote.StepHostID, quote.StepMeasured:
 			continue
 		}
 		if s.Status == quote.Failed {

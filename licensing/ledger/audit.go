@@ -14,7 +14,7 @@ import (
 // Entry is one decision in the audit log.
 type Entry struct {
 	At      time.Time `json:"at"`
-	What    string    `json:"what"` // store, claim, renew, end, revoke, unrevoke
+	What    string    `json:"what"` // store, claim, renew, end, enrol, revoke, unrevoke
 	GUID    string    `json:"licence,omitempty"`
 	Model   string    `json:"model,omitempty"`
 	Guest   string    `json:"guest,omitempty"`

@@ -86,15 +86,9 @@ func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (li
 	if err != nil {
 		return lic, nil, err
 	}
-	for _, s := range append([]Subject{{KindLicence, guid}}, subjects...) {
-		var one int
-		err := t.tx.QueryRowContext(t.ctx, `SELECT 1 FROM revocations WHERE kind = $1 AND subject = $2`, string(s.Kind), s.ID).Scan(&one)
-		if err == nil {
-			return lic, fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID), nil
-		}
-		if !errors.Is(err, sql.ErrNoRows) {
-			return lic, nil, err
-		}
+	verdict, err = t.revoked(append([]Subject{{KindLicence, guid}}, subjects...)...)
+	if verdict != nil || err != nil {
+		return lic, verdict, err
 	}
 	if lic.Type == TimeLimit && !now.Before(lic.NotAfter) {
 		return lic, fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339)), nil

@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -68,4 +70,19 @@ func (l *Ledger) Revocations(ctx context.Context) ([]Revocation, error) {
 		list = append(list, r)
 	}
 	return list, rows.Err()
+}
+
+// revoked refuses when one of the subjects is revoked.
+func (t *txn) revoked(subjects ...Subject) (verdict, err error) {
+	for _, s := range subjects {
+		var one int
+		err := t.tx.QueryRowContext(t.ctx, `SELECT 1 FROM revocations WHERE kind = $1 AND subject = $2`, string(s.Kind), s.ID).Scan(&one)
+		if err == nil {
+			return fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID), nil
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+	}
+	return nil, nil
 }

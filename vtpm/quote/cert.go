@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,43 @@ var (
 // key is in; hostID is that of the claims. The certificate's extended key usage
 // is 2.23.133.8.3.
 func HostURI(hostID string) string { return "urn:ovsa:host:" + hostID }
+
+// vmPrefix begins the URIs of VMURI (RFC 9562, 4).
+const vmPrefix = "urn:uuid:"
+
+// VMURI is the URI name by which a host AK's certificate limits the virtual
+// machines that the host may vouch for; without any such name it may for all.
+func VMURI(uuid string) string { return vmPrefix + strings.ToLower(uuid) }
+
+// mayVouchFor says whether a host AK's certificate allows a virtual machine. A
+// name that is like a limit is one: it never widens what is allowed.
+func mayVouchFor(cert *x509.Certificate, uuid string) bool {
+	limited := false
+	for _, uri := range cert.URIs {
+		name := strings.ToLower(uri.String())
+		if name == VMURI(uuid) {
+			return true
+		}
+		limited = limited || strings.HasPrefix(name, vmPrefix)
+	}
+	return !limited
+}
+
+// CheckEKChain returns the certificate of a host's EK when its chain, DER, that
+// certificate first, leads to one of roots at now.
+func CheckEKChain(ders [][]byte, roots []*x509.Certificate, now time.Time) (*x509.Certificate, error) {
+	if len(ders) == 0 {
+		return nil, errors.New("no EK certificate")
+	}
+	chain, err := parseChain(ders)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyChain(chain[0], chain[1:], roots, oidEK, now); err != nil {
+		return nil, fmt.Errorf("verify the EK certificate: %w", err)
+	}
+	return chain[0], nil
+}
 
 // CheckAKCert says whether verifiers will take a certificate, DER, for a host's
 // attestation key, a TPMT_PUBLIC: it is of that key, for hosts' keys, names the

@@ -40,6 +40,16 @@ func EKCertKey(der []byte) (crypto.PublicKey, error) {
 	return cert.PublicKey, nil
 }
 
+// AKPublicKey is the key in an attestation key's TPMT_PUBLIC, which AKName has to
+// accept.
+func AKPublicKey(ak []byte) (crypto.PublicKey, error) {
+	if _, err := AKName(ak); err != nil {
+		return nil, err
+	}
+	p, err := parsePublic(ak)
+	return p.key, err
+}
+
 // MakeCredential encrypts a secret so that only a TPM which has both this EK and
 // the AK of that name gives it back (Part 1, 24). The EK is the key of a
 // certificate that was verified, made from the TCG's template L-1 (RSA 2048),

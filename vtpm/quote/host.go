@@ -16,15 +16,12 @@ func (v *recordVerifier) checkHostEK() error {
 		}
 		return errors.New("the record has none: nothing says who made the host's TPM")
 	}
-	chain, err := parseChain(v.record.EKChain)
+	cert, err := CheckEKChain(v.record.EKChain, v.policy.Trust, v.policy.Now)
 	if err != nil {
 		return err
 	}
-	if err := verifyChain(chain[0], chain[1:], v.policy.Trust, oidEK, v.policy.Now); err != nil {
-		return err
-	}
-	v.chain = chain
-	return pass("by %s", chain[0].Issuer)
+	v.ekCert = cert
+	return pass("by %s", cert.Issuer)
 }
 
 // checkHostID ties the host's name in the claims to the keys: to the AK itself
@@ -52,10 +49,10 @@ func (v *recordVerifier) checkHostKey() error {
 	if len(v.record.EKChain) == 0 {
 		return errors.New("the claims name an EK, and the record has no certificate of it")
 	}
-	if v.chain == nil {
+	if v.ekCert == nil {
 		return errors.New("the claims name an EK whose certificate is not good")
 	}
-	name, err := EKName(v.chain[0].PublicKey)
+	name, err := EKName(v.ekCert.PublicKey)
 	if err != nil {
 		return fmt.Errorf("name the host's EK: %w", err)
 	}

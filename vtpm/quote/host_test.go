@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	testVM = "6f1c2d7e-0d0c-5c5e-9a53-0a8f3b0c7a11"
+	testVM  = "6f1c2d7e-0d0c-5c5e-9a53-0a8f3b0c7a11"
+	otherVM = "6f1c2d7e-0d0c-5c5e-9a53-0a8f3b0c7a12"
 )
 
 var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -161,13 +162,15 @@ func newCA(name string, key *ecdsa.PrivateKey) *x509.Certificate {
 }
 
 // issue issues a leaf with one purpose; uri may be "".
-func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, pub crypto.PublicKey, purpose asn1.ObjectIdentifier, uri string) []byte {
+func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, pub crypto.PublicKey, purpose asn1.ObjectIdentifier, uri string, vms ...string) []byte {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(2), NotBefore: testNow.AddDate(0, 0, -1), NotAfter: testNow.AddDate(1, 0, 0),
 		UnknownExtKeyUsage: []asn1.ObjectIdentifier{purpose},
 	}
 	if uri != "" {
-		tmpl.URIs = []*url.URL{must(url.Parse(uri))}
+		for _, name := range append([]string{uri}, vms...) {
+			tmpl.URIs = append(tmpl.URIs, must(url.Parse(name)))
+		}
 	} else {
 		name := must(asn1.Marshal(pkix.Name{CommonName: "id:00001014"}.ToRDNSequence()))
 		san := must(asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: name}}))

@@ -27,6 +27,7 @@ const (
 	StepClock      = "clock"
 	StepClaims     = "claims"
 	StepVM         = "virtual machine"
+	StepVMAllowed  = "virtual machine allowed"
 	StepEKs        = "vTPM endorsement keys"
 	StepEKCerts    = "vTPM certificates"
 	StepHostEK     = "host EK certificate"
@@ -57,6 +58,7 @@ func Verify(recordBytes []byte, p Policy) Result {
 		{StepClock, false, v.checkClock},
 		{StepClaims, true, v.parseClaims},
 		{StepVM, false, v.checkVM},
+		{StepVMAllowed, false, v.checkVMAllowed},
 		{StepEKs, false, v.checkEKs},
 		{StepEKCerts, false, v.checkEKCerts},
 		{StepHostEK, false, v.checkHostEK},
@@ -77,7 +79,7 @@ type recordVerifier struct {
 	attest attest
 	ak     public
 	akCert *x509.Certificate // only when it was verified
-	chain  []*x509.Certificate
+	ekCert *x509.Certificate // only when it was verified
 	claims Claims
 }
 
@@ -180,6 +182,18 @@ func (v *recordVerifier) checkVM() error {
 	}
 	if v.claims.VMUUID != strings.ToLower(v.policy.VM) {
 		return fmt.Errorf("the record is of %s, not of %s", v.claims.VMUUID, v.policy.VM)
+	}
+	return nil
+}
+
+// checkVMAllowed honours the virtual machines that the AK's certificate limits
+// the host to.
+func (v *recordVerifier) checkVMAllowed() error {
+	if v.akCert == nil {
+		return skip("the host AK has no certificate that could limit it")
+	}
+	if !mayVouchFor(v.akCert, v.claims.VMUUID) {
+		return fmt.Errorf("the AK's certificate does not let the host vouch for %s", v.claims.VMUUID)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -43,7 +44,7 @@ func TestWhatIsOnlyAWarning(t *testing.T) {
 	}
 	for step, want := range map[string]Status{
 		StepEnrolled: Warning, StepHostEK: Warning, StepHostID: Warning, StepSimulated: Warning,
-		StepEKs: Skipped, StepEKCerts: Skipped, StepSignature: Passed,
+		StepEKs: Skipped, StepEKCerts: Skipped, StepVMAllowed: Skipped, StepSignature: Passed,
 	} {
 		if got := r.Step(step); got.Status != want || got.Detail == "" && want != Passed {
 			t.Errorf("%s: %s (%s), want %s", step, got.Status, got.Detail, want)
@@ -54,6 +55,20 @@ func TestWhatIsOnlyAWarning(t *testing.T) {
 	for _, step := range []string{StepEnrolled, StepHostEK} {
 		if got := r.Step(step); got.Status != Failed {
 			t.Errorf("without AllowUnenrolled, %s: %s", step, got.Status)
+		}
+	}
+}
+
+// A host's certificate may name the virtual machines that it may vouch for.
+func TestVirtualMachinesOfAHost(t *testing.T) {
+	k := keys()
+	for name, vms := range map[string][]string{
+		"all": nil, "this one": {VMURI(testVM)}, "this one, too": {VMURI(otherVM), VMURI(strings.ToUpper(testVM))}, "names of other kinds": {"urn:x:y"},
+	} {
+		h := newHost(t)
+		h.record.AKCert = issue(h.akCA, k.ca, k.ak.Public(), oidAK, HostURI(h.claims.HostID), vms...)
+		if r := Verify(must(h.sign().Marshal()), h.policy()); !r.OK() || r.Step(StepVMAllowed).Status != Passed {
+			t.Errorf("%s: %v, %+v", name, r.Err(), r.Step(StepVMAllowed))
 		}
 	}
 }
@@ -134,6 +149,12 @@ func TestRecordsThatFail(t *testing.T) {
 		{name: "claims that do not parse", step: StepClaims, host: func(h *host) { h.claims.Serial = "00" }},
 		{name: "another virtual machine", step: StepVM, policy: func(p *Policy) { p.VM = "00000000-0000-0000-0000-000000000000" }},
 		{name: "no virtual machine in the policy", step: StepVM, policy: func(p *Policy) { p.VM = "" }},
+		{name: "AK certificate for another virtual machine", step: StepVMAllowed, host: func(h *host) {
+			h.record.AKCert = issue(h.akCA, k.ca, k.ak.Public(), oidAK, HostURI(h.claims.HostID), VMURI(otherVM))
+		}},
+		{name: "AK certificate for no virtual machine that there is", step: StepVMAllowed, host: func(h *host) {
+			h.record.AKCert = issue(h.akCA, k.ca, k.ak.Public(), oidAK, HostURI(h.claims.HostID), "URN:UUID:none")
+		}},
 		{name: "another vTPM certificate", step: StepEKs, policy: func(p *Policy) { p.EKs[0].Cert = other.vtpmEKs[0].Cert }},
 		{name: "another vTPM key", step: StepEKs, policy: func(p *Policy) { p.EKs[0].Name = objectName([]byte("x")) }},
 		{name: "vTPM key missing", step: StepEKs, policy: func(p *Policy) { p.EKs = p.EKs[:1] }},

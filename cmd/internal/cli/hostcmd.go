@@ -27,7 +27,7 @@ func newHostCommand(env Env) *cobra.Command {
 directories, and a libvirt hook. Check says what is missing, prepare installs and
 sets up what can be.`,
 	}
-	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostHookCommand(env))
+	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostEnrollCommand(env), newHostHookCommand(env))
 	return cmd
 }
 

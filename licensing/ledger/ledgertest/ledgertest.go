@@ -48,7 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		"store": testStore, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
 		"a TPM that went back": testRolledBack, "the longest lease": testLongest,
-		"challenges": testChallenges, "audit": testAudit, "closed": testClosed,
+		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "closed": testClosed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -287,6 +287,40 @@ func testLongest(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}
 	_, err := l.Renew(ctx, lease.ID, "a", time.Hour, 80*time.Minute, noon.Add(80*time.Minute))
 	wants(t, "after it", err, ledger.ErrNoLease)
+}
+
+func testEnrol(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	if err := l.Enrol(ctx, "h1", "k1", noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []ledger.Subject{{Kind: ledger.KindHost, ID: "h1"}, {Kind: ledger.KindAK, ID: "k1"}} {
+		if err := l.Revoke(ctx, s, "stolen", noon); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, string(s.Kind)+" revoked", open(t).Enrol(ctx, "h1", "k1", noon), ledger.ErrRevoked)
+		if err := l.Enrol(ctx, "h2", "k2", noon); err != nil {
+			t.Errorf("another host: %v", err)
+		}
+		if err := l.Unrevoke(ctx, s, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wants(t, "a clock that went back", l.Enrol(ctx, "h1", "k1", noon.Add(-time.Hour)), ledger.ErrClock)
+	var granted, refused int
+	err := l.Audit(ctx, 0, func(_ int64, e ledger.Entry) error {
+		switch {
+		case e.What != "enrol":
+		case e.Refused != "":
+			refused++
+		case e.Subject != nil && e.Subject.Kind == ledger.KindHost:
+			granted++
+		}
+		return nil
+	})
+	if err != nil || granted != 3 || refused != 2 {
+		t.Errorf("the log has %d that were granted and %d refused, %v", granted, refused, err)
+	}
 }
 
 func testChallenges(t *testing.T, open func(t *testing.T) *ledger.Ledger) {

@@ -1,0 +1,437 @@
+package licenseserver
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/licensing"
+)
+
+// running is a server in this process.
+type running struct {
+	t       *testing.T
+	dir     string // with certs and DB
+	service *echo
+	hup     chan os.Signal
+	stop    context.CancelFunc
+	code    chan int
+	log     *logLines
+
+	address, ops string
+}
+
+// start runs license_server with more arguments, and waits until it serves.
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{t: t, dir: t.TempDir(), service: &echo{began: make(chan struct{}, 16)}, hup: make(chan os.Signal), code: make(chan int, 1)}
+	for _, name := range []string{"certs", "DB"} {
+		if err := os.Mkdir(filepath.Join(r.dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.run("gencert")
+	pipe, stderr := io.Pipe()
+	r.log = readLog(pipe)
+	ports := r.ports()
+	ports.NewService = func(context.Context, Config) (Service, error) { return r.service, nil }
+	args = append([]string{"license_server", "-dir", r.certs(), "-db", filepath.Join(r.dir, "DB", "ovsa.db"), "-listen", "127.0.0.1:0", "-ops", "127.0.0.1:0"}, args...)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() {
+		r.code <- Program(ports).Run(ctx, guestcli.Env{Args: commandLine(args), Stderr: stderr, Getenv: func(string) string { return "" }})
+		stderr.Close()
+	}()
+	t.Cleanup(stop)
+	line := r.log.wait(t, "serving")
+	r.address, r.ops = line["address"].(string), line["ops"].(string)
+	return r
+}
+
+func (r *running) certs() string { return filepath.Join(r.dir, "certs") }
+
+func (r *running) ports() Ports {
+	return Ports{Now: time.Now, Hangups: func() (<-chan os.Signal, func()) { return r.hup, func() {} }}
+}
+
+// run runs a certificate verb.
+func (r *running) run(args ...string) {
+	r.t.Helper()
+	var stderr bytes.Buffer
+	if code := Program(r.ports()).Run(r.t.Context(), guestcli.Env{Args: append(args, "-dir", r.certs()), Stderr: &stderr}); code != 0 {
+		r.t.Fatalf("%s: %s", args, &stderr)
+	}
+}
+
+// end stops the server and returns its exit code.
+func (r *running) end() int {
+	r.t.Helper()
+	r.stop()
+	select {
+	case code := <-r.code:
+		return code
+	case <-time.After(10 * time.Second):
+		r.t.Fatal("the server does not stop")
+		return 0
+	}
+}
+
+// client believes the certificate that is in server.crt now.
+func (r *running) client() *http.Client {
+	r.t.Helper()
+	leaf, _, err := certDir(r.certs()).bundle(bundle)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return pinned(leaf)
+}
+
+// pinned is a client that knows a server by its key, as guests do.
+func pinned(leaf *x509.Certificate) *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{
+		InsecureSkipVerify: true, // the pin is all there is
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if !bytes.Equal(licensing.PinOf(state.PeerCertificates[0]), licensing.PinOf(leaf)) {
+				return errors.New("another key")
+			}
+			return nil
+		},
+	}}}
+}
+
+func fetch(c *http.Client, url string) (int, string, error) {
+	response, err := c.Get(url)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(body), err
+}
+
+func expectFetch(t *testing.T, c *http.Client, url string, code int, body string) {
+	t.Helper()
+	gotCode, gotBody, err := fetch(c, url)
+	if err != nil || gotCode != code || !strings.Contains(gotBody, body) {
+		t.Errorf("%s: %d %q %v, want %d %q", url, gotCode, gotBody, err, code, body)
+	}
+}
+
+// logLines are the lines of a server's log so far.
+type logLines struct {
+	mu    sync.Mutex
+	lines []map[string]any
+}
+
+func readLog(r io.Reader) *logLines {
+	l := new(logLines)
+	go func() {
+		for s := bufio.NewScanner(r); s.Scan(); {
+			line := map[string]any{}
+			if json.Unmarshal(s.Bytes(), &line) != nil {
+				line["msg"] = s.Text()
+			}
+			l.mu.Lock()
+			l.lines = append(l.lines, line)
+			l.mu.Unlock()
+		}
+	}()
+	return l
+}
+
+// wait returns the last line with a message, when it comes.
+func (l *logLines) wait(t *testing.T, msg string) map[string]any {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		l.mu.Lock()
+		for i := len(l.lines) - 1; i >= 0; i-- {
+			if strings.Contains(fmt.Sprint(l.lines[i]["msg"]), msg) {
+				defer l.mu.Unlock()
+				return l.lines[i]
+			}
+		}
+		l.mu.Unlock()
+	}
+	t.Fatalf("the log has no %q: %v", msg, l.lines)
+	return nil
+}
+
+func TestServe(t *testing.T) {
+	r := start(t)
+	client := r.client()
+	response, err := client.Post("https://"+r.address+"/v1/begin", "application/json", strings.NewReader("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	if string(body) != "hello" || response.TLS.Version != tls.VersionTLS13 || response.ProtoMajor != 1 {
+		t.Errorf("%q, TLS %#x, HTTP/%d", body, response.TLS.Version, response.ProtoMajor)
+	}
+	if n := len(response.TLS.PeerCertificates); n != 1 {
+		t.Errorf("the server shows %d certificates, want its own alone", n)
+	}
+	for _, base := range []string{"https://" + r.address, "http://" + r.ops} {
+		expectFetch(t, client, base+"/healthz", 200, "ok")
+		expectFetch(t, client, base+"/readyz", 200, "ok")
+	}
+	expectFetch(t, client, "https://"+r.address+"/metrics", 200, "") // the service's, which echoes nothing
+	expectFetch(t, client, "http://"+r.ops+"/v1/begin", 404, "")
+	for _, want := range []string{
+		`license_server_requests_total{code="200"} 2`, "license_server_certificate_end_seconds ", "license_server_build_info{version=",
+		"license_server_connections_turned_away_total 0", "go_goroutines ", "license_server_request_seconds_bucket",
+	} {
+		expectFetch(t, client, "http://"+r.ops+"/metrics", 200, want)
+	}
+	if code := r.end(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestOldTLSIsRefused(t *testing.T) {
+	r := start(t)
+	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12} {
+		conn, err := tls.Dial("tcp", r.address, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
+		if err == nil {
+			conn.Close()
+			t.Errorf("the server speaks TLS %#x", version)
+		}
+	}
+	if _, _, err := fetch(http.DefaultClient, "http://"+r.address+"/healthz"); err == nil {
+		if code, _, _ := fetch(http.DefaultClient, "http://"+r.address+"/healthz"); code == 200 {
+			t.Error("the server answers without TLS")
+		}
+	}
+}
+
+// TestNoResumption: every connection is a full handshake.
+func TestNoResumption(t *testing.T) {
+	r := start(t)
+	config := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+	for range 2 {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+		response, err := client.Get("https://" + r.address + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.TLS.DidResume {
+			t.Error("a session was resumed")
+		}
+	}
+}
+
+func TestReload(t *testing.T) {
+	r := start(t)
+	before := r.client()
+	expectFetch(t, before, "https://"+r.address+"/healthz", 200, "ok")
+	r.run("gencert-new")
+	r.run("provision-new-cert")
+	after := r.client()
+	if _, _, err := fetch(after, "https://"+r.address+"/healthz"); err == nil {
+		t.Error("the new key is in use before a reload")
+	}
+	r.hup <- syscall.SIGHUP
+	r.log.wait(t, "reloaded")
+	expectFetch(t, after, "https://"+r.address+"/healthz", 200, "ok")
+	expectFetch(t, before, "https://"+r.address+"/healthz", 200, "ok") // on its connection, which was not dropped
+	before.CloseIdleConnections()
+	if _, _, err := fetch(before, "https://"+r.address+"/healthz"); err == nil {
+		t.Error("the old key is still in use")
+	}
+	if n := r.service.reloads.Load(); n != 1 {
+		t.Errorf("the service was given %d reloads", n)
+	}
+}
+
+// TestReloadOfBadFiles: whatever is wrong with them, the server goes on with what
+// it had, and says so.
+func TestReloadOfBadFiles(t *testing.T) {
+	for name, spoil := range map[string]func(r *running) error{
+		"no certificate":         func(r *running) error { return os.Remove(filepath.Join(r.certs(), bundle)) },
+		"empty certificate":      func(r *running) error { return os.WriteFile(filepath.Join(r.certs(), bundle), nil, 0o644) },
+		"another key":            func(r *running) error { return replaceKey(r, tlsKey) },
+		"another release key":    func(r *running) error { return replaceKey(r, releaseKey) },
+		"readable key":           func(r *running) error { return os.Chmod(filepath.Join(r.certs(), tlsKey), 0o644) },
+		"garbage in trust":       func(r *running) error { return addTrust(r, "garbage", 0o644) },
+		"trust others write":     func(r *running) error { return addTrust(r, "", 0o666) },
+		"refused by the service": func(r *running) error { r.service.refuse.Store(true); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			client := r.client()
+			if err := spoil(r); err != nil {
+				t.Fatal(err)
+			}
+			r.hup <- syscall.SIGHUP
+			line := r.log.wait(t, "reload failed")
+			if line["level"] != "ERROR" || line["error"] == "" {
+				t.Errorf("log: %v", line)
+			}
+			expectFetch(t, client, "https://"+r.address+"/healthz", 200, "ok")
+			expectFetch(t, client, "http://"+r.ops+"/metrics", 200, `license_server_reloads_total{result="failed"} 1`)
+			if n := r.service.reloads.Load(); n != 0 {
+				t.Errorf("the service was given %d reloads", n)
+			}
+		})
+	}
+}
+
+func replaceKey(r *running, name string) error {
+	if err := os.Remove(filepath.Join(r.certs(), name)); err != nil {
+		return err
+	}
+	_, err := certDir(r.certs()).newKey(name)
+	return err
+}
+
+func addTrust(r *running, text string, mode os.FileMode) error {
+	dir := filepath.Join(r.certs(), "trust", "isv")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if text == "" {
+		good, err := os.ReadFile(filepath.Join(r.certs(), bundle))
+		if err != nil {
+			return err
+		}
+		text = string(good)
+	}
+	path := filepath.Join(dir, "x.pem")
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+// TestDrain: a request that is being answered when the server is stopped is
+// answered, and nothing new is.
+func TestDrain(t *testing.T) {
+	r := start(t)
+	client := r.client()
+	done := make(chan error, 1)
+	go func() {
+		code, _, err := fetch(client, "https://"+r.address+"/slow")
+		if err == nil && code != 200 {
+			err = fmt.Errorf("status %d", code)
+		}
+		done <- err
+	}()
+	<-r.service.began
+	if code := r.end(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the request under way: %v", err)
+	}
+	if _, err := net.DialTimeout("tcp", r.address, time.Second); err == nil {
+		t.Error("it still listens")
+	}
+}
+
+// TestDrainEnds: one that takes too long is cut off.
+func TestDrainEnds(t *testing.T) {
+	r := start(t, "-drain", "20ms")
+	go fetch(r.client(), "https://"+r.address+"/slow")
+	<-r.service.began
+	if code := r.end(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	r.log.wait(t, "requests were cut off")
+}
+
+func TestTooMuch(t *testing.T) {
+	r := start(t, "-max-connections", "3", "-max-per-client", "2")
+	client := r.client()
+	response, err := client.Post("https://"+r.address+"/", "text/plain", bytes.NewReader(make([]byte, maxBody+1)))
+	if err == nil {
+		response.Body.Close()
+	}
+	if err == nil && response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body beyond the limit: %d", response.StatusCode)
+	}
+	request, _ := http.NewRequest("GET", "https://"+r.address+"/healthz", nil)
+	request.Header.Set("X-Long", strings.Repeat("x", 2*maxHeader))
+	if response, err := client.Do(request); err == nil {
+		response.Body.Close()
+		if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("a header beyond the limit: %d", response.StatusCode)
+		}
+	}
+	client.CloseIdleConnections()
+	var open []net.Conn
+	for range 2 {
+		conn, err := net.Dial("tcp", r.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	waitFor(t, "a third connection is turned away", func() bool {
+		_, _, err := fetch(client, "https://"+r.address+"/healthz")
+		return err != nil
+	})
+	for _, conn := range open {
+		conn.Close()
+	}
+	waitFor(t, "there is room again", func() bool {
+		code, _, err := fetch(client, "https://"+r.address+"/healthz")
+		return err == nil && code == 200
+	})
+}
+
+// TestPanic: a request that fails takes only its own connection with it.
+func TestPanic(t *testing.T) {
+	r := start(t)
+	client := r.client()
+	if _, _, err := fetch(client, "https://"+r.address+"/panic"); err == nil {
+		t.Error("it was answered")
+	}
+	r.log.wait(t, "the service failed")
+	expectFetch(t, client, "https://"+r.address+"/healthz", 200, "ok")
+}
+
+func waitFor(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if f() {
+			return
+		}
+	}
+	t.Errorf("never: %s", what)
+}
+
+// TestNotReady: without its database the server lives, and is not ready.
+func TestNotReady(t *testing.T) {
+	h := &health{ledger: broken{}}
+	mux := http.NewServeMux()
+	h.handle(mux)
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", path, w.Code, want)
+		}
+	}
+}
+
+type broken struct{}
+
+func (broken) Check(context.Context) error { return errors.New("no database") }

@@ -1,0 +1,3 @@
+package enrol
+
+var ParseList = parseList
