@@ -103,7 +103,11 @@ func (s *Server) licence(ctx context.Context, req *request, guid, model licensin
 	if l.secondary, err = req.customer(ctx, stored.Secondary); err != nil {
 		return licence{}, refuse(exchange.NotAllowed, "customer's secondary certificate: %w", err)
 	}
-	if l.LicenceGUID != guid || l.ModelGUID != model || !bytes.Equal(l.Customer, primary.Raw) {
+	named, err := l.CustomerCertificate()
+	if err != nil {
+		return licence{}, err
+	}
+	if l.LicenceGUID != guid || l.ModelGUID != model || !bytes.Equal(licensing.PinOf(named), licensing.PinOf(primary)) {
 		return licence{}, errors.New("the stored licence is another one")
 	}
 	l.customer = hex.EncodeToString(licensing.PinOf(primary))

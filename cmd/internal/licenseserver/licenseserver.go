@@ -99,7 +99,7 @@ func verbs() []verb {
 	var all []verb
 	all = append(all, serveVerb())
 	all = append(all, certVerbs()...)
-	all = append(all, storeVerb())
+	all = append(all, authorityVerb(), storeVerb())
 	all = append(all, readVerbs()...)
 	all = append(all, revokeVerbs()...)
 	all = append(all, auditVerb(), trustVerb(), backupVerb())

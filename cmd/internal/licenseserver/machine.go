@@ -9,7 +9,7 @@ import (
 
 // Machine are the Ports of the machine that this runs on.
 func Machine() Ports {
-	return Ports{Now: time.Now, Hangups: hangups}
+	return Ports{Now: time.Now, Hangups: hangups, NewService: Guests}
 }
 
 func hangups() (<-chan os.Signal, func()) {

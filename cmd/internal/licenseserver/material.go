@@ -24,6 +24,7 @@ type Material struct {
 	// the authorities for hosts' attestation keys.
 	TPMVendors  []*x509.Certificate
 	Attestation []*x509.Certificate
+	Authority   *Authority // of this server; nil: it enrols no hosts
 }
 
 // trustFor are the things that certificates are believed for, each with a
@@ -65,6 +66,12 @@ func (d certDir) material(now func() time.Time, status pki.StatusSource) (Materi
 		if k.PublicKey.Equal(leaf.PublicKey) {
 			return Material{}, errors.New("one key is used for TLS and for key release")
 		}
+	}
+	if m.Authority, err = d.authority(); err != nil {
+		return Material{}, err
+	}
+	if m.Authority != nil {
+		m.Attestation = append(m.Attestation, m.Authority.Certificate)
 	}
 	for _, purpose := range trustFor {
 		anchors, err := d.trustStore(purpose).List()

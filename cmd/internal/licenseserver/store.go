@@ -72,13 +72,14 @@ func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSou
 	return ledger.Licence{
 		GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID),
 		Type: ledger.Type(lic.Terms.Type), Instances: lic.Terms.Instances, NotAfter: lic.NotAfter,
-		Document: text, Primary: primary.Raw, Secondary: secondary.Raw,
+		Document: text, Primary: primary, Secondary: secondary,
 	}, nil
 }
 
-// readCustomer reads the certificates of a licence's customer.
-func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, primaryPath, secondaryPath string) (primary, secondary *x509.Certificate, err error) {
-	believe := func(path string) (*x509.Certificate, error) {
+// readCustomer reads the certificates of a licence's customer, each with those
+// that lead to whom the server believes.
+func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, primaryPath, secondaryPath string) (primaryDER, secondaryDER []byte, err error) {
+	believe := func(path string) ([]*x509.Certificate, error) {
 		chain, err := pki.ReadFile(path)
 		if err != nil {
 			return nil, err
@@ -86,26 +87,35 @@ func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, pr
 		if _, err := v.Verify(ctx, chain); err != nil {
 			return nil, hint.Wrap(fmt.Errorf("%q: the customer: %w", path, err), "believe the customer's certificates, or their authority's: license_server trust add -for customer FILE...")
 		}
-		return chain[0], nil
+		return chain, nil
 	}
-	if primary, err = believe(primaryPath); err != nil {
+	primary, err := believe(primaryPath)
+	if err != nil {
 		return nil, nil, err
 	}
 	customer, err := lic.CustomerCertificate()
 	if err != nil {
 		return nil, nil, err
 	}
-	key, ok := primary.PublicKey.(*ecdsa.PublicKey)
+	key, ok := primary[0].PublicKey.(*ecdsa.PublicKey)
 	if !ok || !key.Equal(customer.PublicKey) {
 		return nil, nil, hint.Wrap(fmt.Errorf("%q is not of the licence's customer, %q", primaryPath, customer.Subject), "the order is LIC PRIMARY SECONDARY")
 	}
-	if secondary, err = believe(secondaryPath); err != nil {
+	secondary, err := believe(secondaryPath)
+	if err != nil {
 		return nil, nil, err
 	}
-	if other, ok := secondary.PublicKey.(*ecdsa.PublicKey); !ok || other.Curve != elliptic.P384() || other.Equal(key) {
+	if other, ok := secondary[0].PublicKey.(*ecdsa.PublicKey); !ok || other.Curve != elliptic.P384() || other.Equal(key) {
 		return nil, nil, fmt.Errorf("%q is not a secondary certificate: its key is the primary one, or not of P-384", secondaryPath)
 	}
-	return primary, secondary, nil
+	return encoded(primary), encoded(secondary), nil
+}
+
+func encoded(chain []*x509.Certificate) (der []byte) {
+	for _, c := range chain {
+		der = append(der, c.Raw...)
+	}
+	return der
 }
 
 // canOpen refuses a licence none of whose halves is for a key of this server. It

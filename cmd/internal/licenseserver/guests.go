@@ -1,0 +1,76 @@
+package licenseserver
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ovsactl/ovsactl/licensing/enrol"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
+)
+
+// Guests makes the service for guests and their hosts: licensing/server, and
+// licensing/enrol where the server has an attestation authority.
+func Guests(_ context.Context, c Config) (Service, error) {
+	exchange, err := proto.New(c.Ledger, proto.Options{Now: c.Now, Log: c.Log, Metrics: c.Metrics})
+	if err != nil {
+		return nil, err
+	}
+	g := &guests{exchange: exchange, ledger: c.Ledger, log: c.Log, now: c.Now}
+	return g, g.Reload(c.Material)
+}
+
+type guests struct {
+	exchange *proto.Server
+	hosts    atomic.Pointer[http.Handler]
+	ledger   *ledger.Ledger
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// Authority certifies hosts' attestation keys.
+type Authority struct {
+	Certificate *x509.Certificate
+	Key         *ecdsa.PrivateKey
+	AllowList   string // a file, see enrol.AllowList
+}
+
+// Reload implements Service.
+func (g *guests) Reload(m Material) error {
+	hosts := http.NotFoundHandler()
+	if m.Authority != nil {
+		service, err := enrol.New(enrol.Options{
+			CA: m.Authority.Certificate, Key: m.Authority.Key,
+			Roots:  func(context.Context) ([]*x509.Certificate, error) { return m.TPMVendors, nil },
+			Policy: enrol.AllowList{Path: m.Authority.AllowList}, Ledger: g.ledger, Now: g.now,
+		})
+		if err != nil {
+			return err
+		}
+		hosts = service.Handler(g.log)
+	}
+	if err := g.exchange.Use(proto.Credentials{
+		Certificate: m.TLS.Leaf, Signer: m.TLS.PrivateKey.(crypto.Signer), Release: m.ReleaseKeys,
+		ISVs: m.ISVs, Customers: m.Customers, Vendors: m.TPMVendors, Attestation: m.Attestation,
+	}); err != nil {
+		return err
+	}
+	g.hosts.Store(&hosts)
+	return nil
+}
+
+// ServeHTTP implements Service.
+func (g *guests) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v1/hosts/") {
+		(*g.hosts.Load()).ServeHTTP(w, r)
+		return
+	}
+	g.exchange.ServeHTTP(w, r)
+}
