@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 )
 
-func main() { os.Exit(guestcli.Runtime().Main()) }
+func main() { os.Exit(guestcli.Runtime(ovsatool.GenTCB(ovsatool.Machine())).Main()) }

@@ -13,11 +13,11 @@ func TestCommandLines(t *testing.T) {
 		code           int
 		stdout, stderr string // what they contain; "" for nothing at all
 	}{
-		{Runtime(), "help", 0, "Not in this version yet: gen-tcb-signature", ""},
+		{Runtime(), "help", 0, "Not in this version yet: serve", ""},
 		{Runtime(), "-help", 0, "Usage:", ""},
 		{Runtime(), "", 2, "", "hint: see ovsaruntime help"},
 		{Runtime(), "qoute", 2, "", `unknown command "qoute"`},
-		{Runtime(), "gen-tcb-signature -n x", 2, "", "not in this version yet"},
+		{Runtime(), "serve -n x", 2, "", "not in this version yet"},
 		{Runtime(), "quote", 2, "", "--nonce is 16 to 64 bytes"},
 		{Runtime(), "quote --nonce xyz", 2, "", "--nonce is 16 to 64 bytes"},
 		{Runtime(), "quote --nonce 00", 2, "", "--nonce is 16 to 64 bytes"},

@@ -1,6 +1,7 @@
 package ovsatool
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -24,6 +25,9 @@ type flag struct {
 // greedy is a flag's max when it takes all words up to the next flag.
 const greedy = 1 << 10
 
+// of is the program that has the verb.
+func (v verb) of() string { return cmp.Or(v.program, "ovsatool") }
+
 func (f flag) words() (min, max int) {
 	if f.args != "" && f.max == 0 {
 		return 1, 1
@@ -33,6 +37,7 @@ func (f flag) words() (min, max int) {
 
 // verb is a command of the tool.
 type verb struct {
+	program string // whose it is, "" for ovsatool
 	name    string // with its group: "keygen -storekey"
 	summary string
 	flags   []flag
@@ -147,7 +152,7 @@ func (v verb) find(word string) (f flag, glued string, ok bool) {
 
 func (v verb) usage(format string, args ...any) error {
 	err := guestcli.Usagef("%s: %w", v.name, fmt.Errorf(format, args...))
-	return hint.Wrap(err, "see ovsatool %s -help", v.name)
+	return hint.Wrap(err, "see %s %s -help", v.of(), v.name)
 }
 
 // line is the verb's usage in one line.
@@ -176,7 +181,7 @@ func (v verb) line() string {
 
 func (v verb) writeHelp(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ovsatool %s: %s\n\nUsage:\n  ovsatool %s\n", v.name, v.summary, v.line())
+	fmt.Fprintf(&b, "%s %s: %s\n\nUsage:\n  %s %s\n", v.of(), v.name, v.summary, v.of(), v.line())
 	if len(v.flags) > 0 {
 		b.WriteString("\nFlags:\n")
 	}
@@ -192,7 +197,7 @@ func (v verb) writeHelp(w io.Writer) error {
 		fmt.Fprintf(&b, "  %-28s %s%s\n", left, f.help, note)
 	}
 	if v.example != "" {
-		fmt.Fprintf(&b, "\nExample:\n  ovsatool %s\n", v.example)
+		fmt.Fprintf(&b, "\nExample:\n  %s %s\n", v.of(), v.example)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -103,7 +103,8 @@ func (g group) run(ctx context.Context, s session) error {
 		v = g.verbs[i]
 		s.Args = s.Args[1:]
 	}
-	if slices.ContainsFunc(s.Args, isHelp) && !slices.ContainsFunc(v.flags, func(f flag) bool { return f.name == "h" }) {
+	ownH := slices.ContainsFunc(v.flags, func(f flag) bool { return f.name == "h" })
+	if slices.ContainsFunc(s.Args, func(word string) bool { return isHelp(word) && (word != "-h" || !ownH) }) {
 		return v.writeHelp(s.Stdout)
 	}
 	c, err := v.parse(s.Args)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
@@ -28,17 +29,22 @@ import (
 // scriptNow is when the scripts take place unless NOW says otherwise.
 const scriptNow = "2026-03-28T12:00:00Z"
 
-// TestMain makes this test binary be ovsatool, too, where a script runs it.
+// TestMain makes this test binary be ovsatool and ovsaruntime, too, where a script
+// runs them.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"ovsatool": func() {
-			ports := Machine()
-			if now, err := time.Parse(time.RFC3339, os.Getenv("NOW")); err == nil {
-				ports.Now = func() time.Time { return now }
-			}
-			os.Exit(Program(ports).Main())
-		},
+		"ovsatool":    func() { os.Exit(Program(scriptMachine()).Main()) },
+		"ovsaruntime": func() { os.Exit(guestcli.Runtime(GenTCB(scriptMachine())).Main()) },
 	})
+}
+
+// scriptMachine is the machine, at the time of NOW.
+func scriptMachine() Ports {
+	ports := Machine()
+	if now, err := time.Parse(time.RFC3339, os.Getenv("NOW")); err == nil {
+		ports.Now = func() time.Time { return now }
+	}
+	return ports
 }
 
 // TestScripts runs test/scripts/ovsatool. Beside testscript's own commands:

@@ -1,0 +1,170 @@
+package ovsatool
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/vtpm"
+	"github.com/ovsactl/ovsactl/vtpm/guest"
+	"github.com/ovsactl/ovsactl/vtpm/vtpmtest"
+)
+
+// runtimeGuest is a guest that its host vouches for, with an ISV's key store.
+type runtimeGuest struct {
+	tool
+	host *vtpmtest.Host
+	uuid string
+}
+
+func newRuntimeGuest(t *testing.T) runtimeGuest {
+	t.Helper()
+	host := vtpmtest.New(t)
+	id := vtpm.Identity{UUID: "6f1c2d7e-0d0c-5c5e-9a53-0a8f3b0c7a11", Name: "ovsa_runtime"}
+	h := host.Open(t)
+	if err := h.Manufacture(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Bind(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	tpm, _ := host.StartGuest(t, id.UUID)
+	g := runtimeGuest{tool{t: t, dir: t.TempDir(), tpm: tpm}, host, id.UUID}
+	g.must("", "keygen", "-storekey", "-t", "ECDSA", "-n", "ISV", "-k", "@isv", "-r", "@isv.csr", "-e", "/C=IN/CN=isv", "-insecure-software-keystore")
+	g.must("", "trust", "add", "@primary_isv.csr.crt", "@secondary_isv.csr.crt")
+	g.must("", "keygen", "-storecert", "-c", "@primary_isv.csr.crt", "-k", "@isv")
+	g.must("", "keygen", "-storecert", "-c", "@secondary_isv.csr.crt", "-k", "@isv")
+	return g
+}
+
+// gen runs gen-tcb-signature as a guest does that trusts the host TPM's maker.
+func (g runtimeGuest) gen(out string, args ...string) (code int, stderr string) {
+	g.t.Helper()
+	var stdout, errs bytes.Buffer
+	all := append([]string{"gen-tcb-signature", "-n", "Face Detect @ Runtime VM", "-v", "1.0", "-f", g.path(out), "-k", g.path("isv"),
+		"-ak-trust", g.path("ak-trust")}, args...)
+	if !slices.Contains(args, "-tpm-trust") {
+		all = append(all, "-tpm-trust", filepath.Join(g.host.DataDir, "vtpm", "trust"))
+	}
+	code = guestcli.Runtime(GenTCB(Machine())).Run(g.t.Context(), guestcli.Env{
+		Args: all, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &errs,
+		Getenv: func(name string) string {
+			return map[string]string{"OVSA_TPM": g.tpm, "OVSA_TRUST": g.path("trust")}[name]
+		},
+	})
+	return code, errs.String()
+}
+
+func (g runtimeGuest) tcb(name string) licensing.TCB {
+	g.t.Helper()
+	file, err := os.ReadFile(g.path(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	signed, err := licensing.Verify[licensing.TCB](file)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return signed.Document
+}
+
+// quote is the guest's answer to a nonce, in a file.
+func (g runtimeGuest) quote(name string, nonce []byte) {
+	g.t.Helper()
+	e, err := guest.Quote(g.t.Context(), g.tpm, nonce)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	text, err := e.Marshal()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.WriteFile(g.path(name), append(text, '\n'), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// The guide's command records what the guest and its host quote, and another
+// guest's answer gives the same.
+func TestGenTCB(t *testing.T) {
+	g := newRuntimeGuest(t)
+	code, stderr := g.gen("all.tcb", "-s", "0xffffff", "-h", "0xffffff", "-allow-unenrolled")
+	if code != 0 || !strings.Contains(stderr, "warning: ") {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	all := g.tcb("all.tcb")
+	if got := all.Guest.Mask.PCRs(); !slices.Equal(got, []int{0, 1, 2, 3, 4, 5, 6, 7, 9, 11}) {
+		t.Errorf("the guest's PCRs %v", got)
+	}
+	if got := all.Host.Mask.PCRs(); !slices.Equal(got, []int{0, 1, 2, 3, 4, 5, 6, 7}) {
+		t.Errorf("the host's PCRs %v", got)
+	}
+	nonce := bytes.Repeat([]byte{7}, 32)
+	g.quote("quote.json", nonce)
+	code, stderr = g.gen("some.tcb", "-s0x81", "-h", "0x80", "-guest-quote", g.path("quote.json"), "-nonce", hex.EncodeToString(nonce), "-allow-unenrolled", "-tpm", "unix:/none")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	some := g.tcb("some.tcb")
+	if !slices.Equal(some.Guest.Mask.PCRs(), []int{0, 7}) || !slices.Equal(some.Host.Mask.PCRs(), []int{7}) {
+		t.Errorf("masks %s and %s", some.Guest.Mask, some.Host.Mask)
+	}
+	if err := some.Match(all.Guest.PCRs, all.Host.PCRs); err != nil {
+		t.Error(err)
+	}
+	record := filepath.Join(g.host.DataDir, "vtpm", g.uuid, "record.json")
+	if code, stderr := g.gen("record.tcb", "-from-record", record, "-allow-unenrolled"); code != 0 {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+// What does not verify is not recorded.
+func TestGenTCBRefuses(t *testing.T) {
+	g := newRuntimeGuest(t)
+	nonce := bytes.Repeat([]byte{7}, 32)
+	good := hex.EncodeToString(nonce)
+	g.quote("quote.json", nonce)
+	text, err := os.ReadFile(filepath.Join(g.host.DataDir, "vtpm", g.uuid, "record.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := bytes.Index(text, []byte(`"digest":"`)) + len(`"digest":"`)
+	text[i] ^= 1
+	if err := os.WriteFile(g.path("record.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a host that is not enrolled":       {nil, "ovsactl host enroll"},
+		"a maker that nobody knows":         {[]string{"-allow-unenrolled", "-tpm-trust", g.path("none")}, "does not verify"},
+		"another nonce":                     {[]string{"-allow-unenrolled", "-guest-quote", g.path("quote.json"), "-nonce", strings.Repeat("08", 32)}, "another nonce"},
+		"a quote without its nonce":         {[]string{"-allow-unenrolled", "-guest-quote", g.path("quote.json")}, "belong together"},
+		"a nonce that is none":              {[]string{"-allow-unenrolled", "-guest-quote", g.path("quote.json"), "-nonce", "xx"}, "bytes in hex"},
+		"a record that was changed":         {[]string{"-allow-unenrolled", "-from-record", g.path("record.json")}, "does not verify"},
+		"a quote for a record":              {[]string{"-allow-unenrolled", "-from-record", g.path("quote.json")}, "does not verify"},
+		"a register that is not quoted":     {[]string{"-allow-unenrolled", "-s", "0x100"}, "PCR 8"},
+		"a mask that is none":               {[]string{"-allow-unenrolled", "-h", "ghi"}, "parse PCR mask"},
+		"a mask of no register":             {[]string{"-allow-unenrolled", "-s", "0"}, "selects no register"},
+		"no TPM":                            {[]string{"-allow-unenrolled", "-tpm", "unix:/none"}, "quote this guest"},
+		"a certificate that is not trusted": {[]string{"-allow-unenrolled", "-guest-quote", g.path("quote.json"), "-nonce", good, "-trust", g.path("none")}, "trust"},
+	} {
+		code, stderr := g.gen("x.tcb", tt.args...)
+		if code == 0 || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: exit %d: %s", name, code, stderr)
+		}
+		if _, err := os.Stat(g.path("x.tcb")); !os.IsNotExist(err) {
+			t.Fatalf("%s: a TCB was written", name)
+		}
+	}
+	if code, stderr := g.gen("quote.json", "-allow-unenrolled"); code == 0 || !strings.Contains(stderr, "-force") {
+		t.Errorf("a file that is there: exit %d: %s", code, stderr)
+	}
+}
