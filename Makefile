@@ -8,7 +8,6 @@ SHELL := /bin/bash
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
-PROGRAMS := $(notdir $(patsubst %/main.go,%,$(wildcard cmd/*/main.go)))
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
@@ -28,10 +27,11 @@ test-deps: ## install what testing needs beside that
 
 .PHONY: build
 build: ## build the programs into bin/
-	@for p in $(PROGRAMS); do \
-		cgo=0; test $$p != ovsactl || cgo=1; \
-		CGO_ENABLED=$$cgo go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/$$p; \
-	done
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ovsactl
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ovsatool ./cmd/ovsaruntime
+# SQLite is C: it goes into the program, which then runs in any guest, too.
+	CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo,sqlite_omit_load_extension \
+		-ldflags '$(LDFLAGS) -linkmode external -extldflags -static' -o bin/ ./cmd/license_server
 
 .PHONY: package
 package: build ## build the component tarballs into dist/

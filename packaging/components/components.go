@@ -91,7 +91,10 @@ func licenseServer() Layout {
 		Files: []File{
 			{Path: "/opt/ovsa/bin/license_server", Mode: "0755", Program: "license_server"},
 			{Path: "/opt/ovsa/lib/README", Mode: "0644", Asset: "lib-README"},
+			{Path: "/opt/ovsa/lib/license_server.service", Mode: "0644", Asset: "license_server.service"},
 			{Path: "/opt/ovsa/scripts/setupvars.sh", Mode: "0644", Asset: "setupvars-server.sh"},
+			{Path: "/opt/ovsa/scripts/OVSA_install_license_server_cert.sh", Mode: "0755", Asset: "license_server-certs"},
+			{Path: "/opt/ovsa/DB/ovsa_store_customer_lic_cert_db.py", Mode: "0755", Asset: "license_server-store"},
 		},
 	}
 }
