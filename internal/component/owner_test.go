@@ -47,7 +47,7 @@ func TestInstallAsRoot(t *testing.T) {
 	}
 	for _, want := range []string{
 		"developer 1.0: installed, 4 files changed",
-		"license_server 1.0: installed, 3 files changed",
+		"license_server 1.0: installed, 6 files changed",
 		"developer 1.0: installed already",
 		"drwxr-xr-x root kvm/bin", "-rwxr-xr-x root kvm/bin/ovsatool", "-rw-r--r-- root scripts/setupvars.sh",
 		"drwx------ ovsa kvm/keystore", "-rw-r--r-- root kvm/keystore/mine", "drwxr-x--- ovsa kvm/artefacts",

@@ -12,10 +12,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/go-tpm/tpm2/transport"
-
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/vtpm/guest"
 )
 
 // Errors of a proof and of a lease. A server's refusal is an *exchange.Problem.
@@ -34,8 +33,8 @@ type Customer struct {
 
 // Options are how a guest proves itself.
 type Options struct {
-	TPM      transport.TPM // open for the whole proof, and used by nobody else
-	EventLog []byte        // the firmware's; may be nil
+	TPM      *guest.TPM // open for the whole proof, and used by nobody else
+	EventLog []byte     // the firmware's; may be nil
 	Now      func() time.Time
 	Rounds   int                 // through the licence's servers; 0: 5
 	Progress func(string, error) // told of each server that is asked, and why not that one; may be nil

@@ -26,8 +26,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -189,11 +187,7 @@ func (w *World) Enrol(t testing.TB, host *vtpmtest.Host, change func(*x509.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](e.AK)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := tpm2.Pub(*public)
+	key, err := quote.AKPublicKey(e.AK)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func program(t *testing.T, name string) string {
 func start(t *testing.T) *server {
 	t.Helper()
 	initdb, postgres := program(t, "initdb"), program(t, "postgres")
-	dir, err := os.MkdirTemp("", "pg") // short: a socket's path has a limit
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // short: a socket's path has a limit
 	if err != nil {
 		t.Fatal(err)
 	}

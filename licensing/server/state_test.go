@@ -9,37 +9,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
-	"github.com/ovsactl/ovsactl/licensing/licensetest"
 	"github.com/ovsactl/ovsactl/licensing/server"
 	"github.com/ovsactl/ovsactl/vtpm/vtpmtest"
 )
 
 func now() time.Time { return time.Now() }
 
-// extend changes a register of a TPM.
-func extend(t *testing.T, g licensetest.Guest, pcr int) {
-	t.Helper()
-	digest := bytes.Repeat([]byte{9}, 32)
-	_, err := tpm2.PCRExtend{
-		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
-		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: digest}}},
-	}.Execute(g.TPM)
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestAnotherStateOfTheGuest(t *testing.T) {
 	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
-	extend(t, s.guest, 16) // software may reset it: it is in no policy
+	vtpmtest.Extend(t, s.guest.TPM, 16) // software may reset it: it is in no policy
 	s.good(t, s.guest)
-	extend(t, s.guest, 4)
+	vtpmtest.Extend(t, s.guest.TPM, 4)
 	s.refused(t, s.guest, exchange.NotAllowed, "none of the licence's")
 }
 

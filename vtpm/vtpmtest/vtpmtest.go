@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vtpm"
 )
@@ -141,4 +144,16 @@ func (h *Host) Open(t testing.TB) *vtpm.Host {
 		t.Fatal(err)
 	}
 	return host
+}
+
+// Extend changes a register of a TPM.
+func Extend(t testing.TB, tpm transport.TPM, pcr int) {
+	t.Helper()
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: make([]byte, 32)}}},
+	}.Execute(tpm)
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -80,14 +80,15 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	p := newProcess(s, o, log, service, ledger, registry, material)
-	guests, err := net.Listen("tcp", o.listen)
+	var listen net.ListenConfig
+	guests, err := listen.Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return fmt.Errorf("listen for guests: %w", err)
 	}
 	defer guests.Close() // once more than needed
 	var ops net.Listener
 	if o.ops != "off" {
-		if ops, err = net.Listen("tcp", o.ops); err != nil {
+		if ops, err = listen.Listen(ctx, "tcp", o.ops); err != nil {
 			return hint.Wrap(fmt.Errorf("listen for metrics: %w", err), "-ops ADDRESS chooses another place, -ops off none")
 		}
 		defer ops.Close()
