@@ -43,9 +43,7 @@ func (e *Engine) Status(ctx context.Context, m *roles.Manifest) ([]RoleStatus, e
 			s.State = rp.state.Status
 			s.Drift = rp.Changes
 		}
-		if !rp.state.StartedAt.IsZero() && rp.state.Active {
-			s.Uptime = e.now().Sub(rp.state.StartedAt).Truncate(time.Second)
-		}
+		started := rp.state.StartedAt
 		if rp.role.VTPM != nil || s.Orphan {
 			uuid := rp.state.UUID
 			if uuid == "" {
@@ -56,6 +54,15 @@ func (e *Engine) Status(ctx context.Context, m *roles.Manifest) ([]RoleStatus, e
 				return nil, err
 			}
 			s.VTPM, s.Simulated = string(status.Binding), status.Simulated
+			if started.IsZero() {
+				// Somebody else started it, or a run that died just after:
+				// every start renews the binding, and a running guest's
+				// cannot be renewed.
+				started = status.BoundAt
+			}
+		}
+		if !started.IsZero() && rp.state.Active {
+			s.Uptime = e.now().Sub(started).Truncate(time.Second)
 		}
 		out = append(out, s)
 	}

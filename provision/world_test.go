@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/provision"
@@ -137,7 +138,7 @@ func (h tpmHost) Status(_ context.Context, uuid string) (vtpm.Status, error) {
 	case !bound:
 		return vtpm.Status{Binding: vtpm.Unbound, Reason: "no record"}, nil
 	}
-	return vtpm.Status{Binding: vtpm.Bound, Simulated: true}, nil
+	return vtpm.Status{Binding: vtpm.Bound, Simulated: true, BoundAt: time.Now().Add(-time.Hour)}, nil
 }
 
 func (h tpmHost) Remove(_ context.Context, uuid string) error {

@@ -127,6 +127,7 @@ type cloudConfig struct {
 	Users         []user      `json:"users"`
 	PasswordAuth  bool        `json:"ssh_pwauth"`
 	DisableRoot   bool        `json:"disable_root"`
+	ManageHosts   string      `json:"manage_etc_hosts"`
 	WriteFiles    []writeFile `json:"write_files"`
 	Commands      [][]string  `json:"runcmd"`
 	PackageUpdate bool        `json:"package_update"`
@@ -153,6 +154,7 @@ func userData(d Data) cloudConfig {
 	return cloudConfig{
 		Users:       []user{{Name: d.User, LockPasswd: true, Shell: "/bin/bash", Sudo: "ALL=(ALL) NOPASSWD:ALL", Keys: d.AuthorizedKeys}},
 		DisableRoot: true,
+		ManageHosts: "localhost", // so sudo finds the guest's own name
 		WriteFiles: []writeFile{
 			embedded(templates.AnnounceScriptPath, "0755", templates.AnnounceScript),
 			embedded(templates.AnnounceUnitPath, "0644", templates.AnnounceUnit),

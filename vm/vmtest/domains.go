@@ -48,7 +48,10 @@ func (h *Host) state(name string) (vm.State, error) {
 	}
 	s.Status = "shut off"
 	if g.active {
-		s.Active, s.Status, s.StartedAt = true, "running", g.started
+		s.Active, s.Status = true, "running"
+		if !g.noMark {
+			s.StartedAt = g.started
+		}
 	}
 	return s, nil
 }
@@ -125,7 +128,7 @@ func (h *Host) Start(ctx context.Context, name string) error {
 		if err := h.bootable(name, g); err != nil {
 			return fmt.Errorf("start domain %q: %w", name, err)
 		}
-		g.active, g.started = true, h.now()
+		g.active, g.started, g.noMark = true, h.now(), false
 		g.serial = append(g.serial, "[    0.000000] Linux version 6.12.0 (vmtest)", name+" login: ")
 		return nil
 	})

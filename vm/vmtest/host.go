@@ -60,6 +60,7 @@ type guest struct {
 	xml     string
 	active  bool
 	started time.Time
+	noMark  bool // nobody wrote down when it started
 	serial  []string
 }
 
@@ -119,6 +120,16 @@ func (h *Host) AddForeign(definition string, active bool) error {
 	h.make()
 	h.domains[s.Name] = &guest{xml: definition, active: active, started: h.now()}
 	return nil
+}
+
+// ForgetStart makes the guest's start somebody else's, or that of a process
+// which died just after: State.StartedAt is zero.
+func (h *Host) ForgetStart(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g := h.domains[name]; g != nil {
+		g.noMark = true
+	}
 }
 
 // Left describes everything on the host that is not a foreign domain, one line
