@@ -79,7 +79,7 @@ func (s *Server) release(ctx context.Context, req *request, c challenge, lic lic
 	if err != nil {
 		return nil, err
 	}
-	renewal, err := req.renewalKey(lease.ID, lease.Guest)
+	renewal, err := renewalKey(req.renewal[0], lease.ID, lease.Guest)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -47,8 +48,8 @@ func (s *Server) end(ctx context.Context, req *request, in *exchange.Renew) (*ex
 // before the present one count, too: leases live on while they are replaced.
 func (req *request) authenticate(path string, in *exchange.Renew) error {
 	req.log = req.log.With("lease", in.Lease, "guest", in.Guest)
-	for i := range req.Release {
-		key, err := req.renewalKeyOf(i, in.Lease, in.Guest)
+	for _, secret := range req.renewal {
+		key, err := renewalKey(secret, in.Lease, in.Guest)
 		if err != nil {
 			return err
 		}
@@ -61,20 +62,20 @@ func (req *request) authenticate(path string, in *exchange.Renew) error {
 	return refuse(exchange.LeaseOver, "the MAC is wrong")
 }
 
-// renewalKey authenticates who was given a lease. It is made and not stored, so
-// that all servers which have the same key-release key know it, and a thief of
+// renewalSecret is what the keys that renew leases are made from. It is made from
+// a key-release key, so that all servers which have that know it, and a thief of
 // the database does not.
-func (req *request) renewalKey(lease, guest string) ([]byte, error) {
-	return req.renewalKeyOf(0, lease, guest)
+func renewalSecret(release *ecdsa.PrivateKey) ([]byte, error) {
+	d, err := release.Bytes() // not ours to wipe: it may be the key itself
+	if err != nil {
+		return nil, fmt.Errorf("renewal secret: %w", err)
+	}
+	return hkdf.Extract(sha256.New, d, nil)
 }
 
-func (req *request) renewalKeyOf(i int, lease, guest string) ([]byte, error) {
-	secret, err := req.Release[i].Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("renewal key: %w", err)
-	}
-	defer clear(secret)
-	key, err := hkdf.Key(sha256.New, secret, nil, "ovsa-lease-renewal/v1\x00"+lease+"\x00"+guest, exchange.RenewalSize)
+// renewalKey authenticates who was given a lease. It is the caller's to wipe.
+func renewalKey(secret []byte, lease, guest string) ([]byte, error) {
+	key, err := hkdf.Expand(sha256.New, secret, "ovsa-lease-renewal/v1\x00"+lease+"\x00"+guest, exchange.RenewalSize)
 	if err != nil {
 		return nil, fmt.Errorf("renewal key: %w", err)
 	}

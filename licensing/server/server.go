@@ -48,6 +48,8 @@ type Credentials struct {
 	Customers   Verifier            // of customers' certificates
 	Vendors     []*x509.Certificate // roots of host TPMs' vendors
 	Attestation []*x509.Certificate // authorities that certify hosts' attestation keys
+
+	renewal [][]byte // of each key-release key
 }
 
 func (c Credentials) check() error {
@@ -124,6 +126,14 @@ func New(l Ledger, o Options) (*Server, error) {
 func (s *Server) Use(c Credentials) error {
 	if err := c.check(); err != nil {
 		return fmt.Errorf("use credentials: %w", err)
+	}
+	c.renewal = nil
+	for _, key := range c.Release {
+		secret, err := renewalSecret(key)
+		if err != nil {
+			return fmt.Errorf("use credentials: %w", err)
+		}
+		c.renewal = append(c.renewal, secret)
 	}
 	s.credentials.Store(&c)
 	return nil
