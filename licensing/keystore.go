@@ -192,12 +192,11 @@ func (ks *KeyStore) Marshal() ([]byte, error) {
 	var scalars []byte
 	defer func() { clear(scalars) }()
 	for _, slot := range []Slot{Primary, Secondary} {
-		raw, err := ks.keys[slot].Bytes()
+		raw, err := ks.keys[slot].Bytes() // not to be wiped: it may be the key itself
 		if err != nil {
 			return nil, fmt.Errorf("encode key store: %w", err)
 		}
 		scalars = append(scalars, raw...)
-		clear(raw)
 	}
 	f := ks.file
 	f.Nonce = random(12)

@@ -9,6 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -18,8 +19,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
@@ -85,6 +88,7 @@ type Server struct {
 	credentials atomic.Pointer[Credentials]
 	opts        Options
 	limits      *limits
+	verified    *lru.Cache[[sha256.Size]byte, *licensing.Signed[licensing.Licence]]
 	metrics     metrics
 	mux         *http.ServeMux
 }
@@ -109,6 +113,9 @@ func New(l Ledger, o Options) (*Server, error) {
 	s := &Server{ledger: l, opts: o, mux: http.NewServeMux()}
 	var err error
 	if s.limits, err = newLimits(o.Limits); err != nil {
+		return nil, err
+	}
+	if s.verified, err = lru.New[[sha256.Size]byte, *licensing.Signed[licensing.Licence]](maxVerified); err != nil {
 		return nil, err
 	}
 	if s.metrics, err = newMetrics(o.Metrics); err != nil {
@@ -141,6 +148,9 @@ func (s *Server) Use(c Credentials) error {
 
 // ServeHTTP answers the requests of licensing/exchange.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// maxVerified is how many licences' signatures are remembered.
+const maxVerified = 1024
 
 // newID is a random name of 16 bytes in hex.
 func newID() string {
