@@ -28,7 +28,7 @@ func TestInstallLaysOutWhatTheGuideSays(t *testing.T) {
 			"-rwxr-xr-x kvm/bin/ovsatool", "-rwxr-xr-x kvm/bin/ovsaruntime", "-rw-r--r-- kvm/scripts/setupvars.sh",
 		},
 		"license_server": {
-			"drwx------ DB", "drwx------ certs", "drwxr-xr-x lib", "-rwxr-xr-x bin/license_server", "-rw-r--r-- scripts/setupvars.sh",
+			"dtrwxrwx--- DB", "-rwxr-xr-x DB/ovsa_store_customer_lic_cert_db.py", "-rwxr-xr-x scripts/OVSA_install_license_server_cert.sh", "drwx------ certs", "drwxr-xr-x lib", "-rwxr-xr-x bin/license_server", "-rw-r--r-- scripts/setupvars.sh",
 		},
 		"model_hosting": {
 			"drwx------ kvm/keystore", "drwxr-x--- kvm/artefacts", "drwxr-xr-x kvm/example_client", "drwxr-xr-x kvm/example_runtime",

@@ -11,19 +11,19 @@ import (
 )
 
 // inPrivateRoot runs a script as root in a mount namespace where /etc is a
-// throw-away copy and /opt, /home and /var/lib are empty.
+// throw-away copy and /opt, /home, /var/lib and /usr/local are empty.
 const inPrivateRoot = `set -eu
 mount -t tmpfs tmpfs "$SCRATCH"
 mkdir "$SCRATCH/upper" "$SCRATCH/work"
 mount -t overlay -o "lowerdir=/etc,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" overlay /etc
-for dir in /opt /home /var/lib; do mount -t tmpfs tmpfs $dir; done
+for dir in /opt /home /var/lib /usr/local; do mount -t tmpfs tmpfs $dir; done
 "$1/install.sh"
 "$2/install.sh"
 echo secret >/opt/ovsa/kvm/keystore/mine
 chown 0:0 /opt/ovsa/kvm/keystore
 chown 1 /opt/ovsa/kvm/bin/ovsatool
 "$1/install.sh"
-find /opt/ovsa ! -name README -printf '%M %u %P\n'
+find /opt/ovsa /usr/local ! -name README -printf '%M %u %P\n'
 getent passwd ovsa | cut -d: -f6-
 getent shadow ovsa | cut -d: -f2
 `
@@ -47,11 +47,11 @@ func TestInstallAsRoot(t *testing.T) {
 	}
 	for _, want := range []string{
 		"developer 1.0: installed, 4 files changed",
-		"license_server 1.0: installed, 6 files changed",
+		"license_server 1.0: installed, 7 files changed",
 		"developer 1.0: installed already",
 		"drwxr-xr-x root kvm/bin", "-rwxr-xr-x root kvm/bin/ovsatool", "-rw-r--r-- root scripts/setupvars.sh",
 		"drwx------ ovsa kvm/keystore", "-rw-r--r-- root kvm/keystore/mine", "drwxr-x--- ovsa kvm/artefacts",
-		"drwx------ ovsa DB", "drwx------ ovsa certs",
+		"drwxrwx--T root DB", "-rwxr-xr-x root DB/ovsa_store_customer_lic_cert_db.py", "drwx------ ovsa certs", "-rw-r--r-- root lib/systemd/system/license_server.service",
 		"/home/ovsa:/bin/bash", "!",
 	} {
 		if !slices.Contains(strings.Split(out.String(), "\n"), want) {

@@ -63,6 +63,8 @@ func kvm(more ...File) Layout {
 			{"/opt/ovsa/kvm/scripts", "0755", "root"},
 			{"/opt/ovsa/kvm/keystore", "0700", "ovsa"},
 			{"/opt/ovsa/kvm/artefacts", "0750", "ovsa"},
+			{"/opt/ovsa/kvm/tpm-trust", "0755", "root"},
+			{"/opt/ovsa/kvm/ak-trust", "0755", "root"},
 		},
 		Files: []File{
 			{Path: "/opt/ovsa/kvm/bin/ovsaruntime", Mode: "0755", Program: "ovsaruntime"},
@@ -78,6 +80,8 @@ func kvm(more ...File) Layout {
 	return l
 }
 
+// licenseServer is the layout of a licence server. root has a script in DB, where
+// ovsa's database is: ovsa may add files to DB, and not replace what is root's.
 func licenseServer() Layout {
 	return Layout{
 		Dirs: []Dir{
@@ -85,16 +89,19 @@ func licenseServer() Layout {
 			{"/opt/ovsa/bin", "0755", "root"},
 			{"/opt/ovsa/lib", "0755", "root"},
 			{"/opt/ovsa/scripts", "0755", "root"},
-			{"/opt/ovsa/DB", "0700", "ovsa"},
+			{"/opt/ovsa/DB", "1770", "root:ovsa"},
 			{"/opt/ovsa/certs", "0700", "ovsa"},
+			{"/usr/local/lib/systemd", "0755", "root"},
+			{"/usr/local/lib/systemd/system", "0755", "root"},
 		},
 		Files: []File{
 			{Path: "/opt/ovsa/bin/license_server", Mode: "0755", Program: "license_server"},
 			{Path: "/opt/ovsa/lib/README", Mode: "0644", Asset: "lib-README"},
-			{Path: "/opt/ovsa/lib/license_server.service", Mode: "0644", Asset: "license_server.service"},
 			{Path: "/opt/ovsa/scripts/setupvars.sh", Mode: "0644", Asset: "setupvars-server.sh"},
-			{Path: "/opt/ovsa/scripts/OVSA_install_license_server_cert.sh", Mode: "0755", Asset: "license_server-certs"},
-			{Path: "/opt/ovsa/DB/ovsa_store_customer_lic_cert_db.py", Mode: "0755", Asset: "license_server-store"},
+			{Path: "/opt/ovsa/scripts/OVSA_install_license_server_cert.sh", Mode: "0755", Asset: "OVSA_install_license_server_cert.sh"},
+			{Path: "/opt/ovsa/scripts/ovsa_store_customer_lic_cert_db.py", Mode: "0755", Asset: "ovsa_store_customer_lic_cert_db.py"},
+			{Path: "/opt/ovsa/DB/ovsa_store_customer_lic_cert_db.py", Mode: "0755", Asset: "ovsa_store_customer_lic_cert_db.py"}, // where the guide has it
+			{Path: "/usr/local/lib/systemd/system/license_server.service", Mode: "0644", Asset: "license_server.service"},
 		},
 	}
 }

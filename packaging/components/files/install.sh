@@ -36,6 +36,8 @@ safe() {
 	case $1 in
 	/*/../* | */.. | *[!A-Za-z0-9._/-]* | *//*) return 1 ;;
 	/opt/ovsa | /opt/ovsa/*) return 0 ;;
+	/usr/local/lib/systemd | /usr/local/lib/systemd/system) return 0 ;;
+	/usr/local/lib/systemd/system/license_server.service) return 0 ;;
 	esac
 	return 1
 }
@@ -69,10 +71,13 @@ make_user() {
 	id -u "$user" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$user"
 }
 
-# own PATH OWNER: a change of owner is made only where one is needed.
+# own PATH OWNER[:GROUP]: a change of owner is made only where one is needed.
 own() {
 	[ -z "$dest" ] || return 0
-	[ "$(stat -c %U "$1")" = "$2" ] || chown "$2:" "$1"
+	case $2 in
+	*:*) [ "$(stat -c %U:%G "$1")" = "$2" ] || chown "$2" "$1" ;;
+	*) [ "$(stat -c %U "$1")" = "$2" ] || chown "$2:" "$1" ;;
+	esac
 }
 
 make_dir() {
@@ -160,6 +165,9 @@ each dir make_dir
 each file put_file
 remove_old
 keep "$work/files" "$state/$name.files"
+if [ "$changed" -gt 0 ] && [ -z "$dest" ] && [ -d /run/systemd/system ] && grep -q '\.service$' "$work/files"; then
+	systemctl daemon-reload || printf 'install.sh: warning: systemctl daemon-reload failed\n' >&2
+fi
 record >"$work/record"
 keep "$work/record" "$state/$name.json"
 printf '%s %s: %s\n' "$name" "$version" "$([ "$changed" -eq 0 ] && echo 'installed already' || echo "installed, $changed files changed")"
