@@ -28,7 +28,7 @@ func (req *request) prove(c challenge, in *exchange.Finish) (proof, error) {
 	}
 	p := proof{Result: quote.VerifyEvidence(in.Evidence, c.Nonce, quote.EvidencePolicy{
 		Record: quote.Policy{
-			Trust: req.Vendors, AKIssuers: req.Attestation, VM: vm, Now: req.now,
+			Trust: req.Vendors, AKIssuers: req.Attestation, VM: vm, Now: req.now, Chains: req.chains,
 		},
 		Activated: &quote.Activation{AKName: c.AKName, EKCert: c.EK},
 	})}

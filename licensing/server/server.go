@@ -25,6 +25,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
 // Ledger is what the server remembers: a ledger.Ledger.
@@ -52,7 +53,8 @@ type Credentials struct {
 	Vendors     []*x509.Certificate // roots of host TPMs' vendors
 	Attestation []*x509.Certificate // authorities that certify hosts' attestation keys
 
-	renewal [][]byte // of each key-release key
+	renewal [][]byte      // of each key-release key
+	chains  *quote.Chains // of hosts
 }
 
 func (c Credentials) check() error {
@@ -134,6 +136,10 @@ func (s *Server) Use(c Credentials) error {
 	if err := c.check(); err != nil {
 		return fmt.Errorf("use credentials: %w", err)
 	}
+	var err error
+	if c.chains, err = quote.NewChains(maxVerified); err != nil {
+		return fmt.Errorf("use credentials: %w", err)
+	}
 	c.renewal = nil
 	for _, key := range c.Release {
 		secret, err := renewalSecret(key)
@@ -149,7 +155,7 @@ func (s *Server) Use(c Credentials) error {
 // ServeHTTP answers the requests of licensing/exchange.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// maxVerified is how many licences' signatures are remembered.
+// maxVerified is how many licences' signatures, and hosts' chains, are remembered.
 const maxVerified = 1024
 
 // newID is a random name of 16 bytes in hex.

@@ -48,6 +48,10 @@ func mayVouchFor(cert *x509.Certificate, uuid string) bool {
 // CheckEKChain returns the certificate of a host's EK when its chain, DER, that
 // certificate first, leads to one of roots at now.
 func CheckEKChain(ders [][]byte, roots []*x509.Certificate, now time.Time) (*x509.Certificate, error) {
+	return (*Chains)(nil).checkEK(ders, roots, now)
+}
+
+func (c *Chains) checkEK(ders [][]byte, roots []*x509.Certificate, now time.Time) (*x509.Certificate, error) {
 	if len(ders) == 0 {
 		return nil, errors.New("no EK certificate")
 	}
@@ -55,7 +59,7 @@ func CheckEKChain(ders [][]byte, roots []*x509.Certificate, now time.Time) (*x50
 	if err != nil {
 		return nil, err
 	}
-	if err := verifyChain(chain[0], chain[1:], roots, oidEK, now); err != nil {
+	if err := c.verify(chain[0], chain[1:], roots, oidEK, now); err != nil {
 		return nil, fmt.Errorf("verify the EK certificate: %w", err)
 	}
 	return chain[0], nil
@@ -84,7 +88,8 @@ func CheckAKCert(der, ak []byte, hostID string, issuers []*x509.Certificate, now
 	if len(issuers) == 0 {
 		return checkPurpose(cert, oidAK)
 	}
-	return verifyChain(cert, nil, issuers, oidAK, now)
+	_, err = verifyChain(cert, nil, issuers, oidAK, now)
+	return err
 }
 
 func namesHost(cert *x509.Certificate, hostID string) bool {
@@ -137,23 +142,26 @@ func checkSAN(value []byte) error {
 }
 
 // verifyChain verifies leaf at now for purpose, through extra to roots. It uses
-// no other roots, and looks nothing up.
-func verifyChain(leaf *x509.Certificate, extra []*x509.Certificate, roots []*x509.Certificate, purpose asn1.ObjectIdentifier, now time.Time) error {
+// no other roots, and looks nothing up. It returns one path, leaf first.
+func verifyChain(leaf *x509.Certificate, extra, roots []*x509.Certificate, purpose asn1.ObjectIdentifier, now time.Time) ([]*x509.Certificate, error) {
 	if now.IsZero() {
-		return errors.New("the policy gives no time to judge certificates at")
+		return nil, errors.New("the policy gives no time to judge certificates at")
 	}
 	if len(roots) == 0 {
-		return errors.New("the policy trusts no root")
+		return nil, errors.New("the policy trusts no root")
 	}
 	if err := checkPurpose(leaf, purpose); err != nil {
-		return err
+		return nil, err
 	}
 	opts := x509.VerifyOptions{
 		Roots: pool(roots), Intermediates: pool(extra), CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
-	_, err := leaf.Verify(opts)
-	return err
+	paths, err := leaf.Verify(opts)
+	if err != nil {
+		return nil, err
+	}
+	return paths[0], nil
 }
 
 // checkPurpose insists on an end's certificate for purpose.

@@ -167,7 +167,7 @@ func (v *guestVerifier) checkEKCerts() error {
 		if err != nil {
 			return fmt.Errorf("parse certificate %d: %w", i, err)
 		}
-		if err := verifyChain(cert, nil, v.policy.Record.VTPMRoots, oidEK, v.policy.Record.Now); err != nil {
+		if err := v.policy.Record.Chains.verify(cert, nil, v.policy.Record.VTPMRoots, oidEK, v.policy.Record.Now); err != nil {
 			return fmt.Errorf("verify certificate %d: %w", i, err)
 		}
 	}

@@ -16,7 +16,7 @@ func (v *recordVerifier) checkHostEK() error {
 		}
 		return errors.New("the record has none: nothing says who made the host's TPM")
 	}
-	cert, err := CheckEKChain(v.record.EKChain, v.policy.Trust, v.policy.Now)
+	cert, err := v.policy.Chains.checkEK(v.record.EKChain, v.policy.Trust, v.policy.Now)
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,7 @@ type Policy struct {
 	VTPMRoots       []*x509.Certificate // the host's own CA for EK certificates; nil: not checked
 	Previous        *Clock              // of an earlier record of the same host TPM
 	Now             time.Time           // for certificates; zero is a failure
+	Chains          *Chains             // certificates verified before; nil: none
 }
 
 // DefaultPCRs are the host's registers that a record covers: firmware, option

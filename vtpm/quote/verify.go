@@ -129,7 +129,7 @@ func (v *recordVerifier) checkEnrolled() error {
 	if !sameKey(v.ak.key, cert.PublicKey) {
 		return errors.New("the certificate is of another key")
 	}
-	if err := verifyChain(cert, nil, v.policy.AKIssuers, oidAK, v.policy.Now); err != nil {
+	if err := v.policy.Chains.verify(cert, nil, v.policy.AKIssuers, oidAK, v.policy.Now); err != nil {
 		return err
 	}
 	v.akCert = cert
@@ -227,7 +227,7 @@ func (v *recordVerifier) checkEKCerts() error {
 		if err != nil {
 			return fmt.Errorf("parse the %s certificate: %w", ek.Algorithm, err)
 		}
-		if err := verifyChain(cert, nil, v.policy.VTPMRoots, oidEK, v.policy.Now); err != nil {
+		if err := v.policy.Chains.verify(cert, nil, v.policy.VTPMRoots, oidEK, v.policy.Now); err != nil {
 			return fmt.Errorf("verify the %s certificate: %w", ek.Algorithm, err)
 		}
 	}

@@ -3,8 +3,11 @@ package licenseserver_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,6 +40,7 @@ type guide struct {
 	stop           context.CancelFunc
 	stopped        chan int
 	isvVM, guestVM vtpm.Identity
+	files          map[string][]byte // of the model
 }
 
 func (g *guide) path(name string) string { return filepath.Join(g.dir, name) }
@@ -67,39 +71,51 @@ func (g *guide) server(line string) {
 	g.run(licenseserver.Program(licenseserver.Machine()), "", line)
 }
 
-// TestGuide is the guide from the first key to the model in the customer's guest:
-// an ISV and a customer with their own TPMs, and a third as the host's.
-func TestGuide(t *testing.T) {
+// newGuide has everything that the guide makes before a model is sold.
+func newGuide(t *testing.T) *guide {
+	t.Helper()
 	g := &guide{
 		t: t, dir: t.TempDir(), host: vtpmtest.New(t),
 		isvVM:   vtpm.Identity{UUID: "0b5e7a52-9f6a-4a63-8c11-0e8f4a6d2b22", Name: "ovsa_isv_dev"},
 		guestVM: vtpm.Identity{UUID: "6f1d4c1e-52ab-4b07-9c55-0d6b1f3f0a11", Name: "ovsa_runtime"},
+		files:   map[string][]byte{"face.xml": []byte("<net/>"), "face.bin": bytes.Repeat([]byte("weights "), 1<<18)},
 	}
-	files := map[string][]byte{"face.xml": []byte("<net/>"), "face.bin": bytes.Repeat([]byte("weights "), 1<<18)}
-	for name, data := range files {
-		if err := os.WriteFile(g.path(name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	for name, data := range g.files {
+		g.write(name, data)
 	}
 	g.startServer()
 	g.enrol()
-	g.startGuests()
+	g.isv, g.runtime = g.startGuest(g.isvVM), g.startGuest(g.guestVM)
 	g.parties()
 	g.tool(g.isv, "controlAccess -i @face.xml @face.bin -n face -d face -v 0004 -p @face.dat -m @face.masterlic -k @isv_keystore -g 0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a01")
 	g.tcb()
-	for _, terms := range []string{"-t Sale", "-t InstanceLimit -l 2", "-t TimeLimit -l30"} {
-		g.tool(g.isv, "licgen "+terms+" -n config -v 1.0 -u "+g.address+" @certs/server.crt -k @isv_keystore -o @"+file(terms)+".config")
-		g.tool(g.isv, "sale -m @face.masterlic -k @isv_keystore -l @"+file(terms)+".config -t @runtime.tcb -p @primary_cust.csr.crt -c @"+file(terms)+".lic")
+	return g
+}
+
+// sold makes a licence on these terms, named after their type.
+func (g *guide) sold(terms string) {
+	g.t.Helper()
+	g.tool(g.isv, "licgen "+terms+" -n config -v 1.0 -u "+g.address+" @certs/server.crt -k @isv_keystore -o @"+file(terms)+".config")
+	g.tool(g.isv, "sale -m @face.masterlic -k @isv_keystore -l @"+file(terms)+".config -t @runtime.tcb -p @primary_cust.csr.crt -c @"+file(terms)+".lic")
+}
+
+// TestGuide is the guide from the first key to the model in the customer's guest:
+// an ISV and a customer with their own TPMs, and a third as the host's.
+func TestGuide(t *testing.T) {
+	g := newGuide(t)
+	every := []string{"-t Sale", "-t InstanceLimit -l 2", "-t TimeLimit -l30"}
+	for _, terms := range every {
+		g.sold(terms)
 	}
-	for _, terms := range []string{"-t Sale", "-t InstanceLimit -l 2", "-t TimeLimit -l30"} {
+	for _, terms := range every {
 		t.Run(file(terms), func(t *testing.T) {
 			// One model has one licence of a customer at a time on a server.
 			db := g.path("DB/" + file(terms) + ".db")
 			g.restartServer(db)
 			g.server("store @" + file(terms) + ".lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
-			key := g.acquire(t, g.path(file(terms)+".lic"))
+			key := g.acquire(t, file(terms)+".lic")
 			for name, want := range g.decrypt(t, key) {
-				if !bytes.Equal(want, files[name]) {
+				if !bytes.Equal(want, g.files[name]) {
 					t.Errorf("%s has %d other bytes", name, len(want))
 				}
 			}
@@ -166,9 +182,7 @@ func (g *guide) enrol() {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	if err := os.WriteFile(g.path("certs/hosts.allow"), []byte(e.HostID+"\n"), 0o600); err != nil {
-		g.t.Fatal(err)
-	}
+	g.write("certs/hosts.allow", []byte(e.HostID+"\n"))
 	certs := g.certificates("certs/server.crt")
 	c, err := enrol.NewClient("https://"+g.address, enrol.Trust{Pin: licensing.PinOf(certs[0])})
 	if err != nil {
@@ -200,18 +214,18 @@ func (g *guide) certificates(name string) []*x509.Certificate {
 	return certs
 }
 
-func (g *guide) startGuests() {
+// startGuest makes a VM's vTPM and starts it.
+func (g *guide) startGuest(vm vtpm.Identity) (tpm string) {
 	g.t.Helper()
 	h := g.host.Open(g.t)
-	for vm, tpm := range map[vtpm.Identity]*string{g.isvVM: &g.isv, g.guestVM: &g.runtime} {
-		if err := h.Manufacture(g.t.Context(), vm); err != nil {
-			g.t.Fatal(err)
-		}
-		if err := h.Bind(g.t.Context(), vm); err != nil {
-			g.t.Fatal(err)
-		}
-		*tpm, _ = g.host.StartGuest(g.t, vm.UUID)
+	if err := h.Manufacture(g.t.Context(), vm); err != nil {
+		g.t.Fatal(err)
 	}
+	if err := h.Bind(g.t.Context(), vm); err != nil {
+		g.t.Fatal(err)
+	}
+	tpm, _ = g.host.StartGuest(g.t, vm.UUID)
+	return tpm
 }
 
 // parties makes the key stores, each sealed to its guest's TPM, and has the
@@ -244,30 +258,35 @@ func (g *guide) keyStore(name, tpm string) *licensing.KeyStore {
 	return ks
 }
 
-// acquire is what the customer's runtime does.
-func (g *guide) acquire(t *testing.T, lic string) licensing.Key {
-	t.Helper()
-	data, err := os.ReadFile(lic)
+// bought is a licence file, and its customer.
+func (g *guide) bought(lic string) (licensing.Licence, client.Customer) {
+	g.t.Helper()
+	data, err := os.ReadFile(g.path(lic))
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
 	signed, err := licensing.Verify[licensing.Licence](data)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
 	ks := g.keyStore("cust_keystore", g.runtime)
 	chain, err := ks.Certificates(licensing.Secondary)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
+	return signed.Document, client.Customer{Primary: ks.Key(licensing.Primary), Secondary: ks.Key(licensing.Secondary), Certificate: chain[0]}
+}
+
+// acquire is what the customer's runtime does.
+func (g *guide) acquire(t *testing.T, lic string) licensing.Key {
+	t.Helper()
+	licence, customer := g.bought(lic)
 	tpm, err := guest.Open(t.Context(), g.runtime)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tpm.Close()
-	lease, err := client.Acquire(t.Context(), signed.Document, client.Customer{
-		Primary: ks.Key(licensing.Primary), Secondary: ks.Key(licensing.Secondary), Certificate: chain[0],
-	}, client.Options{TPM: tpm, Rounds: 1})
+	lease, err := client.Acquire(t.Context(), licence, customer, client.Options{TPM: tpm, Rounds: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +294,7 @@ func (g *guide) acquire(t *testing.T, lic string) licensing.Key {
 	if err := lease.Renew(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if until := signed.Document.NotAfter; !until.IsZero() && lease.Document().Expires.After(until) {
+	if until := licence.NotAfter; !until.IsZero() && lease.Document().Expires.After(until) {
 		t.Errorf("a lease until %s, after %s", lease.Document().Expires, until.Format(time.RFC3339))
 	}
 	return lease.Key()
@@ -320,39 +339,33 @@ func (g *guide) decrypt(t *testing.T, key licensing.Key) map[string][]byte {
 	return got
 }
 
-// tcb signs the present state of the customer's guest and its host.
+// tcb has the ISV record the state in which the customer's guest quotes, as its
+// host does, which is enrolled.
 func (g *guide) tcb() {
 	g.t.Helper()
-	tpm, err := guest.Open(g.t.Context(), g.runtime)
+	nonce := make([]byte, quote.MinNonce)
+	rand.Read(nonce)
+	evidence, err := guest.Quote(g.t.Context(), g.runtime, nonce)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	defer tpm.Close()
-	evidence, err := guest.Make(tpm, make([]byte, quote.MinNonce), nil)
+	text, err := evidence.Marshal()
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	record, err := quote.ParseRecord(evidence.Record)
-	if err != nil {
+	g.write("quote.json", text)
+	if err := os.Mkdir(g.path("ak-trust"), 0o700); err != nil {
 		g.t.Fatal(err)
 	}
-	tcb := licensing.TCB{Name: "runtime", Version: "1.0"}
-	if tcb.Guest, err = licensing.Mask(0xff).Select(evidence.PCRs); err != nil {
-		g.t.Fatal(err)
-	}
-	if tcb.Host, err = licensing.Mask(0x0f).Select(record.PCRs); err != nil {
-		g.t.Fatal(err)
-	}
-	ks := g.keyStore("isv_keystore", g.isv)
-	chain, err := ks.Certificates(licensing.Primary)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	file, err := licensing.Sign(tcb, ks.Key(licensing.Primary), chain)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if err := os.WriteFile(g.path("runtime.tcb"), file, 0o600); err != nil {
+	g.write("ak-trust/isv.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.certificates("certs/attestation.crt")[0].Raw}))
+	g.run(guestcli.Runtime(ovsatool.GenTCB(ovsatool.Machine())), g.isv,
+		"gen-tcb-signature -n runtime -v 1.0 -f @runtime.tcb -k @isv_keystore -s 0xff -h 0x0f -guest-quote @quote.json -nonce "+
+			hex.EncodeToString(nonce)+" -ak-trust @ak-trust -tpm-trust "+filepath.Join(g.host.DataDir, "vtpm", "trust"))
+}
+
+func (g *guide) write(name string, data []byte) {
+	g.t.Helper()
+	if err := os.WriteFile(g.path(name), data, 0o600); err != nil {
 		g.t.Fatal(err)
 	}
 }

@@ -85,6 +85,8 @@ func (s session) documentRows(c call, kind licensing.Kind, file []byte) (rows, e
 		return show(s, c, file, tcbRows)
 	case licensing.KindLicence:
 		return show(s, c, file, licenceRows)
+	case licensing.KindLease:
+		return show(s, c, file, leaseRows)
 	}
 	return nil, fmt.Errorf("%w: %q", licensing.ErrKind, kind)
 }
@@ -269,4 +271,11 @@ func (s session) modelRows(ctx context.Context, c call, f *os.File, size int64) 
 		files = append(files, rows{{"name", file.Name}, {"size", file.Size}})
 	}
 	return append(r, row{"file", files}), nil
+}
+
+func leaseRows(l licensing.Lease) rows {
+	return rows{
+		{"id", l.ID}, {"licence_guid", string(l.LicenceGUID)}, {"model_guid", string(l.ModelGUID)}, {"guest", l.Guest},
+		{"issued", stamp(l.Issued)}, {"expires", stamp(l.Expires)}, {"renew_until", stamp(l.RenewUntil)},
+	}
 }
