@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +188,29 @@ func TestKeep(t *testing.T) {
 	}
 	if err := lease.Keep(t.Context()); !errors.Is(err, client.ErrOver) {
 		t.Errorf("kept after its end: %v", err)
+	}
+}
+
+// A lease ends with its time when its server is gone: what a guest was once given
+// does not stay good because nobody can be asked.
+func TestLeaseEndsWithoutItsServer(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Lease: 2 * time.Second})
+	var gone atomic.Bool
+	s.licence.Servers = []licensing.Server{s.licence.Servers[0]}
+	s.licence.Servers[0].Address = s.Listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gone.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		s.ServeHTTP(w, r)
+	}), s.TLS)
+	lease := s.good(t, s.guest)
+	gone.Store(true)
+	ends := lease.Document().Expires
+	if err := lease.Keep(t.Context()); !errors.Is(err, client.ErrOver) {
+		t.Errorf("kept without its server: %v", err)
+	}
+	if late := time.Since(ends); late < 0 || late > 10*time.Second {
+		t.Errorf("given up %s after its end", late)
 	}
 }
 

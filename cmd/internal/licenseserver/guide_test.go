@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/enrol"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/model"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 	"github.com/ovsactl/ovsactl/vtpm"
@@ -120,6 +122,38 @@ func TestGuide(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A runtime that is patched to go on when it is refused has what the customer
+// has: one half of the key, and that opens nothing.
+func TestPatchedClient(t *testing.T) {
+	g := newGuide(t)
+	g.sold("-t Sale")
+	db := g.path("DB/ovsa.db")
+	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	licence, customer := g.bought("Sale.lic")
+	g.server("revoke licence " + string(licence.LicenceGUID) + " -reason sold --db " + db)
+	tpm, err := guest.Open(t.Context(), g.runtime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tpm.Close()
+	var problem *exchange.Problem
+	if _, err := client.Acquire(t.Context(), licence, customer, client.Options{TPM: tpm, Rounds: 1}); !errors.As(err, &problem) || problem.Code != exchange.Revoked {
+		t.Fatalf("not refused: %v", err)
+	}
+	half, err := licence.OpenCustomerHalf(customer.Primary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]licensing.Key{"its half": half, "a guess": licensing.NewKey()} {
+		if _, err := g.container(t).Unlock(key); !errors.Is(err, model.ErrKey) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := licence.OpenServerHalf(customer.Primary); err == nil {
+		t.Error("the customer opens the server's half")
 	}
 }
 
@@ -300,14 +334,14 @@ func (g *guide) acquire(t *testing.T, lic string) licensing.Key {
 	return lease.Key()
 }
 
-// decrypt opens the protected model.
-func (g *guide) decrypt(t *testing.T, key licensing.Key) map[string][]byte {
+// container is the protected model.
+func (g *guide) container(t *testing.T) *model.Container {
 	t.Helper()
 	f, err := os.Open(g.path("face.dat"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	info, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)
@@ -316,11 +350,17 @@ func (g *guide) decrypt(t *testing.T, key licensing.Key) map[string][]byte {
 		manifest, _, err := licensing.VerifyModel(b)
 		return manifest, err
 	}}
-	container, err := opener.Open(t.Context(), f, info.Size())
+	c, err := opener.Open(t.Context(), f, info.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := container.Unlock(key)
+	return c
+}
+
+// decrypt opens the protected model.
+func (g *guide) decrypt(t *testing.T, key licensing.Key) map[string][]byte {
+	t.Helper()
+	m, err := g.container(t).Unlock(key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -397,6 +397,43 @@ func TestTooMuch(t *testing.T) {
 	})
 }
 
+// TestSlowRequests: connections that send nothing, or a little at a time, hold up
+// nobody, and are cut off.
+func TestSlowRequests(t *testing.T) {
+	t.Parallel() // it waits
+	r := start(t)
+	client := r.client()
+	config := client.Transport.(*http.Transport).TLSClientConfig
+	idle, err := net.Dial("tcp", r.address) // not even a handshake
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := tls.Dial("tcp", r.address, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(header, "POST /v1/begin HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+	defer idle.Close()
+	defer header.Close()
+	stop := time.AfterFunc(0, func() {
+		for { // never long without a byte
+			if _, err := header.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	defer stop.Stop()
+	expectFetch(t, client, "https://"+r.address+"/healthz", 200, "ok")
+	for name, conn := range map[string]net.Conn{"idle": idle, "slow header": header} {
+		conn.SetReadDeadline(time.Now().Add(2 * headerTime))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: not cut off", name)
+		}
+	}
+	expectFetch(t, client, "https://"+r.address+"/healthz", 200, "ok")
+}
+
 // TestPanic: a request that fails takes only its own connection with it.
 func TestPanic(t *testing.T) {
 	r := start(t)
