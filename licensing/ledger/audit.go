@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -32,6 +34,9 @@ type head struct {
 	hash [sha256.Size]byte
 	seen int64
 }
+
+// maxRows is how many entries are written by one statement.
+const maxRows = 64
 
 // maxBack is how far the clocks of several servers may differ.
 const maxBack = time.Minute
@@ -79,6 +84,11 @@ func (t *txn) close() error {
 	if t.head == t.was {
 		return nil
 	}
+	for entries := range slices.Chunk(t.entries, 3*maxRows) {
+		if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO audit VALUES `+rows(len(entries)/3, 3), entries...); err != nil {
+			return fmt.Errorf("write audit log: %w", err)
+		}
+	}
 	if _, err := t.tx.ExecContext(t.ctx, `UPDATE head SET seq = $1, hash = $2, seen = $3 WHERE id = 1`, t.head.seq, t.head.hash[:], t.head.seen); err != nil {
 		return fmt.Errorf("write end of audit log: %w", err)
 	}
@@ -90,13 +100,14 @@ func (t *txn) close() error {
 func (t *txn) clock(now time.Time) error {
 	n := now.UnixNano()
 	if n < t.head.seen-int64(maxBack) {
-		return fmt.Errorf("%w: it is %s, and was %s", ErrClock, now.UTC().Format(time.RFC3339), unstamp(t.head.seen).Format(time.RFC3339))
+		return &refused{fmt.Errorf("%w: it is %s, and was %s", ErrClock, now.UTC().Format(time.RFC3339), unstamp(t.head.seen).Format(time.RFC3339))}
 	}
 	t.head.seen = max(t.head.seen, n)
 	return nil
 }
 
-// log appends what was decided. A refusal comes back as the error to return.
+// log appends what was decided, with what else the transaction decides. A refusal
+// comes back as the error to return.
 func (t *txn) log(e Entry, verdict error) error {
 	e.At = e.At.UTC()
 	if verdict != nil {
@@ -108,9 +119,7 @@ func (t *txn) log(e Entry, verdict error) error {
 	}
 	seq := t.head.seq + 1
 	hash := chain(t.head.hash, seq, entry)
-	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO audit VALUES ($1, $2, $3)`, seq, entry, hash[:]); err != nil {
-		return fmt.Errorf("write audit log: %w", err)
-	}
+	t.entries = append(t.entries, seq, entry, hash[:])
 	t.head.seq, t.head.hash = seq, hash
 	if verdict != nil {
 		return &refused{verdict}
@@ -183,4 +192,22 @@ func (l *Ledger) eachEntry(ctx context.Context, after int64, f func(seq int64, e
 		}
 	}
 	return errors.Join(rows.Err(), rows.Close())
+}
+
+// rows are n rows of placeholders in SQL.
+func rows(n, columns int) string {
+	var b strings.Builder
+	for i := range n * columns {
+		switch {
+		case i == 0:
+			b.WriteByte('(')
+		case i%columns == 0:
+			b.WriteString("), (")
+		default:
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "$%d", i+1)
+	}
+	b.WriteByte(')')
+	return b.String()
 }

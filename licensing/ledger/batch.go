@@ -40,8 +40,8 @@ func newBatch(db *sql.DB, d Dialect) *batch {
 // errClosed is what changes get that come too late.
 var errClosed = errors.New("the ledger is closed")
 
-// do has f run in a transaction, and returns when that is committed. What f
-// changed stays or goes with its error.
+// do has f run in a transaction, and returns when that is committed. When f fails,
+// nothing that it did stays; it may run twice then. A *refused is no failure.
 func (b *batch) do(ctx context.Context, f func(*txn) error) error {
 	c := change{ctx, f, make(chan error, 1)}
 	select {
@@ -93,24 +93,35 @@ func (b *batch) run() {
 	}
 }
 
-// commit runs changes in one transaction and tells each how it went.
+// commit runs changes in one transaction and tells each how it went. When one
+// fails, which is rare, nothing of them stays, and each goes again alone: its
+// failure takes nothing else with it.
 func (b *batch) commit(changes []change) {
-	results := make([]error, len(changes))
+	results, failed := make([]error, len(changes)), false
 	err := b.transact(func(t *txn) error {
 		for i, c := range changes {
 			if c.ctx.Err() != nil {
 				results[i] = context.Cause(c.ctx) // nobody waits for it
 				continue
 			}
-			var err error
-			if results[i], err = t.step(c.do); err != nil {
-				return err
+			results[i] = c.do(t)
+			if failed = !decided(results[i]); failed {
+				return results[i]
 			}
 		}
 		return nil
 	})
+	if failed && len(changes) > 1 {
+		for _, c := range changes {
+			b.commit([]change{c})
+		}
+		return
+	}
 	for i, c := range changes {
-		c.done <- errors.Join(results[i], err)
+		if results[i] == nil {
+			results[i] = err
+		}
+		c.done <- results[i]
 	}
 }
 
@@ -145,35 +156,21 @@ func (b *batch) transact(f func(*txn) error) error {
 
 // txn is a transaction, with the end of the audit log in it.
 type txn struct {
-	ctx  context.Context
-	tx   *sql.Tx
-	head head
-	was  head
+	ctx     context.Context
+	tx      *sql.Tx
+	head    head
+	was     head
+	entries []any // not written yet: numbers, entries and hashes
 }
 
-// step runs one change so that its failure takes nothing else with it. err is
-// that the transaction itself is lost.
-func (t *txn) step(do func(*txn) error) (result, err error) {
-	if _, err := t.tx.ExecContext(t.ctx, `SAVEPOINT change`); err != nil {
-		return nil, fmt.Errorf("savepoint: %w", err)
-	}
-	before := t.head
-	result = do(t)
-	var refusal *refused
-	if result == nil || errors.As(result, &refusal) {
-		_, err = t.tx.ExecContext(t.ctx, `RELEASE SAVEPOINT change`)
-		return result, err
-	}
-	t.head = before
-	if _, err := t.tx.ExecContext(t.ctx, `ROLLBACK TO SAVEPOINT change`); err != nil {
-		return nil, fmt.Errorf("roll back: %w", err)
-	}
-	return result, nil
-}
-
-// refused is a decision against a request. It changes nothing but the audit
-// log, which keeps it.
+// refused is a decision against a request, of which nothing has to be undone.
 type refused struct{ reason error }
 
 func (r *refused) Error() string { return r.reason.Error() }
 func (r *refused) Unwrap() error { return r.reason }
+
+// decided says whether a change ended in a decision, and not in a failure.
+func decided(err error) bool {
+	var refusal *refused
+	return err == nil || errors.As(err, &refusal)
+}

@@ -31,10 +31,7 @@ func (l *Ledger) Take(ctx context.Context, id string, now time.Time) ([]byte, er
 	err := l.batch.do(ctx, func(t *txn) error {
 		var expires int64
 		err := t.tx.QueryRowContext(t.ctx, `DELETE FROM challenges WHERE id = $1 RETURNING data, expires`, id).Scan(&data, &expires)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return ErrChallenge
-		case err == nil && expires <= stamp(now):
+		if errors.Is(err, sql.ErrNoRows) || err == nil && expires <= stamp(now) {
 			return &refused{ErrChallenge} // and it is gone
 		}
 		return err

@@ -79,21 +79,28 @@ func (lic Licence) until(expires time.Time) time.Time {
 
 // allowed decides on everything but the slots. verdict is the refusal.
 func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (lic Licence, verdict, err error) {
-	lic, err = scanLicence(t.tx.QueryRowContext(t.ctx, `SELECT `+licenceColumns+` FROM licences WHERE guid = $1 AND model = $2`, guid, model))
+	lic.GUID, lic.Model = guid, model
+	var notAfter int64
+	err = t.tx.QueryRowContext(t.ctx, `SELECT type, instances, not_after FROM licences WHERE guid = $1 AND model = $2`, guid, model).
+		Scan(&lic.Type, &lic.Instances, &notAfter)
 	if errors.Is(err, sql.ErrNoRows) {
 		return lic, ErrNoLicence, nil
 	}
 	if err != nil {
 		return lic, nil, err
 	}
-	verdict, err = t.revoked(append([]Subject{{KindLicence, guid}}, subjects...)...)
-	if verdict != nil || err != nil {
-		return lic, verdict, err
+	lic.NotAfter = unstamp(notAfter)
+	verdict, err = t.good(lic, subjects, now)
+	return lic, verdict, err
+}
+
+// good decides whether a licence and what else it is used with are good now.
+func (t *txn) good(lic Licence, subjects []Subject, now time.Time) (verdict, err error) {
+	verdict, err = t.revoked(append([]Subject{{KindLicence, lic.GUID}}, subjects...)...)
+	if verdict == nil && err == nil && lic.Type == TimeLimit && !now.Before(lic.NotAfter) {
+		verdict = fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339))
 	}
-	if lic.Type == TimeLimit && !now.Before(lic.NotAfter) {
-		return lic, fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339)), nil
-	}
-	return lic, nil, nil
+	return verdict, err
 }
 
 // guest remembers a guest's clock, and refuses one that is behind.
@@ -161,7 +168,7 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Du
 			return err
 		}
 		entry := Entry{At: now, What: "renew", Guest: guest, Lease: id}
-		held, subjects, err := t.held(id, guest, now)
+		held, lic, subjects, err := t.held(id, guest, now)
 		if errors.Is(err, ErrNoLease) {
 			return t.log(entry, err)
 		}
@@ -169,7 +176,7 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Du
 			return err
 		}
 		entry.GUID, entry.Model = held.GUID, held.Model
-		lic, verdict, err := t.allowed(held.GUID, held.Model, subjects, now)
+		verdict, err := t.good(lic, subjects, now)
 		if err != nil {
 			return err
 		}
@@ -196,22 +203,24 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// held returns a lease that the guest holds now and what it was about, or
-// ErrNoLease.
-func (t *txn) held(id, guest string, now time.Time) (lease Lease, subjects []Subject, err error) {
+// held returns a lease that the guest holds now, its licence's terms and what it
+// was about, or ErrNoLease.
+func (t *txn) held(id, guest string, now time.Time) (lease Lease, lic Licence, subjects []Subject, err error) {
 	var list string
-	var issued, expires int64
-	err = t.tx.QueryRowContext(t.ctx, `SELECT id, guid, model, guest, issued, expires, subjects FROM leases
-		WHERE id = $1 AND guest = $2 AND ended = 0 AND expires > $3`, id, guest, stamp(now)).
-		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &list)
+	var issued, expires, notAfter int64
+	err = t.tx.QueryRowContext(t.ctx, `SELECT leases.id, leases.guid, leases.model, guest, issued, expires, subjects, type, instances, not_after
+		FROM leases JOIN licences ON licences.guid = leases.guid AND licences.model = leases.model
+		WHERE leases.id = $1 AND guest = $2 AND ended = 0 AND expires > $3`, id, guest, stamp(now)).
+		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &list, &lic.Type, &lic.Instances, &notAfter)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Lease{}, nil, ErrNoLease
+		return lease, lic, nil, ErrNoLease
 	}
 	if err != nil {
-		return Lease{}, nil, err
+		return lease, lic, nil, err
 	}
 	lease.Issued, lease.Expires = unstamp(issued), unstamp(expires)
-	return lease, subjects, json.Unmarshal([]byte(list), &subjects)
+	lic.GUID, lic.Model, lic.NotAfter = lease.GUID, lease.Model, unstamp(notAfter)
+	return lease, lic, subjects, json.Unmarshal([]byte(list), &subjects)
 }
 
 // End gives a lease back, which frees its slot. One that is over already is
@@ -222,7 +231,7 @@ func (l *Ledger) End(ctx context.Context, id, guest string, now time.Time) error
 			return err
 		}
 		entry := Entry{At: now, What: "end", Guest: guest, Lease: id}
-		held, _, err := t.held(id, guest, now)
+		held, _, _, err := t.held(id, guest, now)
 		if errors.Is(err, ErrNoLease) {
 			return t.log(entry, err)
 		}

@@ -74,15 +74,18 @@ func (l *Ledger) Revocations(ctx context.Context) ([]Revocation, error) {
 
 // revoked refuses when one of the subjects is revoked.
 func (t *txn) revoked(subjects ...Subject) (verdict, err error) {
+	var args []any
 	for _, s := range subjects {
-		var one int
-		err := t.tx.QueryRowContext(t.ctx, `SELECT 1 FROM revocations WHERE kind = $1 AND subject = $2`, string(s.Kind), s.ID).Scan(&one)
-		if err == nil {
-			return fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID), nil
-		}
-		if !errors.Is(err, sql.ErrNoRows) {
-			return nil, err
-		}
+		args = append(args, string(s.Kind), s.ID)
 	}
-	return nil, nil
+	var s Subject
+	err = t.tx.QueryRowContext(t.ctx, `SELECT kind, subject FROM revocations
+		WHERE (kind, subject) IN (VALUES `+rows(len(subjects), 2)+`) ORDER BY kind, subject LIMIT 1`, args...).Scan(&s.Kind, &s.ID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID), nil
 }

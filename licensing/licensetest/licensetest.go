@@ -71,7 +71,7 @@ type World struct {
 	Host        *vtpmtest.Host
 	Attestation Party // certifies hosts
 	Ledger      *ledger.Ledger
-	DB          string
+	DB          string // the ledger's file, "" if it is elsewhere
 	Server      *server.Server
 	Address     string
 	Credentials server.Credentials
@@ -105,19 +105,29 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.Server.ServeHTTP(rw, r)
 }
 
-// Start makes a world in which the host is enrolled and nothing was sold yet.
+// Start makes a world in which the host is enrolled and nothing was sold yet. Its
+// ledger is a SQLite file.
 func Start(t testing.TB, o server.Options) *World {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ovsa.db")
+	l, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	w := StartOn(t, o, l)
+	w.DB = path
+	return w
+}
+
+// StartOn is Start with another ledger.
+func StartOn(t testing.TB, o server.Options, l *ledger.Ledger) *World {
 	t.Helper()
 	w := &World{
 		ISV: NewParty(t, "isv"), Primary: NewParty(t, "customer"), Secondary: NewParty(t, "customer, possession"),
 		TLS: NewParty(t, "licence server"), Release: NewParty(t, "key release"), Key: licensing.NewKey(),
-		Host: vtpmtest.New(t), Attestation: newAuthority(t), DB: filepath.Join(t.TempDir(), "ovsa.db"),
+		Host: vtpmtest.New(t), Attestation: newAuthority(t), Ledger: l,
 	}
-	var err error
-	if w.Ledger, err = sqlite.Open(t.Context(), w.DB); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.Ledger.Close() })
 	w.Credentials = server.Credentials{
 		Certificate: w.TLS.Certificate, Signer: w.TLS.Key, Release: []*ecdsa.PrivateKey{w.Release.Key},
 		ISVs:      pki.Verifier{Store: w.store(t, w.ISV.Certificate), Now: o.Now},
@@ -127,6 +137,7 @@ func Start(t testing.TB, o server.Options) *World {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
+	var err error
 	if w.Server, err = server.New(w.Ledger, o); err != nil {
 		t.Fatal(err)
 	}

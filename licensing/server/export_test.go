@@ -21,7 +21,14 @@ func (s *Server) Prove(ctx context.Context, exporter []byte, begin exchange.Begi
 	return s.finish(ctx, req(), &finish)
 }
 
-// Renew is what renews a lease on a connection with this exported secret.
-func (s *Server) Renew(ctx context.Context, exporter []byte, in exchange.Renew) (*exchange.Renewed, error) {
-	return s.renew(ctx, &request{Credentials: s.credentials.Load(), now: time.Now(), exporter: exporter, peer: "192.0.2.1", log: s.opts.Log}, &in)
+// Renew is the renewal of a lease by whom it was given to, without a connection.
+func (s *Server) Renew(ctx context.Context, lease, guest string) (*exchange.Renewed, error) {
+	c, exporter := s.credentials.Load(), make([]byte, 32)
+	key, err := renewalKey(c.renewal[0], lease, guest)
+	if err != nil {
+		return nil, err
+	}
+	return s.renew(ctx, &request{Credentials: c, now: time.Now(), exporter: exporter, peer: "192.0.2.1", log: s.opts.Log}, &exchange.Renew{
+		Lease: lease, Guest: guest, MAC: exchange.RenewalMAC(key, exchange.PathRenew, lease, exporter),
+	})
 }

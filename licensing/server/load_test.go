@@ -2,13 +2,12 @@ package server_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
 	"github.com/ovsactl/ovsactl/licensing/server"
+	"github.com/ovsactl/ovsactl/licensing/sqlite"
 )
 
 // replayed is a ledger with which one proof is good many times, so that a TPM,
@@ -27,9 +27,8 @@ import (
 // spends every challenge, and then returns the one that the proof was made for.
 type replayed struct {
 	*ledger.Ledger
-	mu     sync.Mutex
-	first  []byte
-	honest bool // it returns what it took
+	mu    sync.Mutex
+	first []byte
 }
 
 func (l *replayed) Take(ctx context.Context, id string, now time.Time) ([]byte, error) {
@@ -39,10 +38,7 @@ func (l *replayed) Take(ctx context.Context, id string, now time.Time) ([]byte, 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.honest:
-		return data, nil
-	case l.first == nil:
+	if l.first == nil {
 		l.first = data
 	}
 	return l.first, nil
@@ -56,17 +52,19 @@ type load struct {
 	exporter []byte
 	begin    exchange.Begin
 	finish   exchange.Finish
+	stored   int // licences
 }
 
-func newLoad(b testing.TB, stored int, honest bool) *load {
+// newLoad captures a proof. The ledger has stored licences in the end.
+func newLoad(b testing.TB, ldg *ledger.Ledger, stored int) *load {
 	b.Helper()
 	unlimited := server.Rate{PerSecond: 1e9, Burst: 1e9}
 	o := server.Options{
 		Log:    slog.New(slog.DiscardHandler),
 		Limits: server.Limits{PerIP: unlimited, PerEK: unlimited, PerLicence: unlimited, InFlight: 4096},
 	}
-	l := &load{World: licensetest.Start(b, o)}
-	proofs := &replayed{Ledger: l.Ledger, honest: honest}
+	l := &load{World: licensetest.StartOn(b, o, ldg), stored: stored}
+	proofs := &replayed{Ledger: ldg}
 	var err error
 	if l.Server, err = server.New(proofs, o); err != nil {
 		b.Fatal(err)
@@ -76,9 +74,6 @@ func newLoad(b testing.TB, stored int, honest bool) *load {
 	}
 	l.guest = l.StartGuest(b, l.Host, vmA)
 	l.licence = l.Sell(b, licensing.Terms{Type: licensing.Sale}, l.TCB(b, l.guest))
-	if honest {
-		return l
-	}
 	l.Tamper(func(path string, data []byte) []byte {
 		switch path {
 		case exchange.PathBegin:
@@ -108,19 +103,23 @@ func (l *load) acquire(b testing.TB) *client.Lease {
 	return lease
 }
 
-// fill stores more licences.
+// fill stores more licences, each as large as the first, under GUIDs that filler
+// makes.
 func (l *load) fill(b testing.TB, stored int) {
 	b.Helper()
+	like, err := l.Ledger.Licence(b.Context(), string(l.licence.LicenceGUID), string(l.licence.ModelGUID))
+	if err != nil {
+		b.Fatal(err)
+	}
 	var next atomic.Int64
-	var all sync.WaitGroup
 	next.Store(1)
+	var all sync.WaitGroup
 	for range 256 {
 		all.Go(func() {
-			for next.Add(1) <= int64(stored) {
-				if _, err := l.Ledger.Store(b.Context(), ledger.Licence{
-					GUID: string(licensing.NewGUID()), Model: string(licensing.NewGUID()), Type: ledger.Sale,
-					Document: []byte("document"), Primary: []byte("primary"), Secondary: []byte("secondary"),
-				}, time.Now()); err != nil {
+			for n := next.Add(1); n <= int64(stored); n = next.Add(1) {
+				lic := like
+				lic.GUID, lic.Model = filler(int(n))
+				if _, err := l.Ledger.Store(b.Context(), lic, time.Now()); err != nil {
 					b.Error(err)
 					return
 				}
@@ -130,9 +129,19 @@ func (l *load) fill(b testing.TB, stored int) {
 	all.Wait()
 }
 
+// filler are the GUIDs of the nth licence, which lie as random ones do.
+func filler(n int) (guid, model string) {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	text := func(b []byte) string {
+		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
+	}
+	return text(sum[:16]), text(sum[16:])
+}
+
 // Proofs that come together are decided as each by itself.
 func TestProofsTogether(t *testing.T) {
-	l := newLoad(t, 1, false)
+	l := newLoad(t, openSQLite(t), 1)
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
@@ -147,77 +156,12 @@ func TestProofsTogether(t *testing.T) {
 	all.Wait()
 }
 
-// run has clients do something together, and reports how many a second and how
-// long each waited.
-func run(b *testing.B, clients int, do func(client int) error) {
-	b.Helper()
-	took := make([]time.Duration, b.N)
-	var next atomic.Int64
-	var all sync.WaitGroup
-	b.ResetTimer()
-	for c := range clients {
-		all.Go(func() {
-			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
-				begin := time.Now()
-				if err := do(c); err != nil {
-					b.Error(err)
-					return
-				}
-				took[i] = time.Since(begin)
-			}
-		})
+func openSQLite(t testing.TB) *ledger.Ledger {
+	t.Helper()
+	l, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ovsa.db"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	all.Wait()
-	b.StopTimer()
-	slices.Sort(took)
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "per-s")
-	b.ReportMetric(float64(took[b.N/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(took[b.N*99/100].Microseconds())/1000, "p99-ms")
-}
-
-// stored are how many licences the server has: OVSA_BENCH_STORED says others.
-func stored() []int {
-	list := []int{1, 10_000}
-	if text := os.Getenv("OVSA_BENCH_STORED"); text != "" {
-		list = nil
-		for word := range strings.SplitSeq(text, ",") {
-			n, _ := strconv.Atoi(word)
-			list = append(list, n)
-		}
-	}
-	return list
-}
-
-// BenchmarkProof is the server's whole part of a proof, from the request to the
-// key, but for TLS and HTTP.
-func BenchmarkProof(b *testing.B) {
-	for _, n := range stored() {
-		l := newLoad(b, n, false)
-		for _, clients := range []int{1, 10, 100} {
-			b.Run(fmt.Sprintf("stored=%d/clients=%d", n, clients), func(b *testing.B) {
-				run(b, clients, func(int) error {
-					_, err := l.Server.Prove(b.Context(), l.exporter, l.begin, l.finish)
-					return err
-				})
-			})
-		}
-	}
-}
-
-// BenchmarkRenew is a renewal over HTTPS, with both ends on this machine.
-func BenchmarkRenew(b *testing.B) {
-	for _, clients := range []int{1, 10, 100} {
-		l := newLoad(b, 1, true)
-		var leases []*client.Lease
-		for range clients { // a lease for each licence: a guest has one of each
-			l.licence = l.Sell(b, licensing.Terms{Type: licensing.Sale}, l.TCB(b, l.guest))
-			leases = append(leases, l.acquire(b))
-		}
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			run(b, clients, func(c int) error { return leases[c].Renew(b.Context()) })
-		})
-		for _, lease := range leases {
-			lease.Close()
-		}
-	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }

@@ -48,7 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		"store": testStore, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
 		"a TPM that went back": testRolledBack, "the longest lease": testLongest,
-		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "closed": testClosed,
+		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "failures": testFailures, "closed": testClosed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -378,6 +378,37 @@ func testAudit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}
 	if _, again, err := open(t).VerifyAudit(ctx); again != first || err != nil {
 		t.Errorf("%x and %x, %v", first, again, err)
+	}
+}
+
+// testFailures: what fails takes nothing with it of what is decided together.
+func testFailures(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	offer := func() error { return l.Offer(ctx, "one", []byte("data"), noon.Add(time.Hour), noon) }
+	if err := offer(); err != nil {
+		t.Fatal(err)
+	}
+	const all = 60
+	var failed atomic.Int64
+	var done sync.WaitGroup
+	for n := range all {
+		done.Go(func() {
+			if n%3 == 0 { // there is one of that name
+				if err := offer(); err != nil {
+					failed.Add(1)
+				}
+				return
+			}
+			if _, err := l.Store(ctx, licence(n, nil), noon); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	stored := must[[]ledger.Licence](t)(l.Licences(ctx, "", "", all))
+	entries, _, err := l.VerifyAudit(ctx)
+	if failed.Load() != all/3 || len(stored) != 2*all/3 || entries != 2*all/3 || err != nil {
+		t.Errorf("%d failed, %d stored, %d entries: %v", failed.Load(), len(stored), entries, err)
 	}
 }
 

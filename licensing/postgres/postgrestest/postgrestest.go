@@ -1,0 +1,127 @@
+// Package postgrestest runs a real PostgreSQL for tests.
+package postgrestest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Server is a PostgreSQL on a socket in a directory of its own.
+type Server struct {
+	dir string
+}
+
+// program finds one of PostgreSQL's. Debian keeps them out of PATH.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name); err == nil && len(found) > 0 {
+		return found[len(found)-1]
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "postgres") {
+		t.Fatalf("%s is required and not installed", name)
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+// Start starts a server with PostgreSQL's own settings, until the test ends. It
+// refuses to run as root, so nobody runs it then. Without PostgreSQL the test is
+// skipped, or fails where OVSA_REQUIRE names postgres.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	initdb, postgres := program(t, "initdb"), program(t, "postgres")
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // short: a socket's path has a limit
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		u, err := user.Lookup("nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		if err := os.Chown(dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+		attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	data := filepath.Join(dir, "data")
+	make := exec.Command(initdb, "-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+	make.SysProcAttr, make.Dir = attributes, dir
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	run := exec.Command(postgres, "-D", data, "-k", dir, "-c", "listen_addresses=")
+	run.SysProcAttr, run.Dir = attributes, dir
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	run.Stdout, run.Stderr = log, log
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		run.Process.Signal(syscall.SIGQUIT) // ends without waiting for clients
+		run.Wait()
+	})
+	s := &Server{dir}
+	s.wait(t)
+	return s
+}
+
+// URL is the address of a database.
+func (s *Server) URL(database string) string {
+	return fmt.Sprintf("postgres:///%s?host=%s&user=test", database, s.dir)
+}
+
+func (s *Server) wait(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, s.URL("postgres"))
+		if err == nil {
+			conn.Close(ctx)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			t.Fatalf("PostgreSQL does not answer: %v\n%s", err, log)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Create makes an empty database.
+func (s *Server) Create(t testing.TB, database string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "CREATE DATABASE "+pgx.Identifier{database}.Sanitize()); err != nil {
+		t.Fatal(err)
+	}
+}

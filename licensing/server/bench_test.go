@@ -1,0 +1,184 @@
+package server_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/client"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/licensing/postgres"
+	"github.com/ovsactl/ovsactl/licensing/postgres/postgrestest"
+	"github.com/ovsactl/ovsactl/licensing/server"
+)
+
+// Half of what the server shall do in a second: see docs/benchmarks-licensing.md.
+const (
+	halfProofs   = 150
+	halfRenewals = 1500
+)
+
+// BenchmarkServer is the server's whole part of a proof and of a renewal, from the
+// request to the answer, but for TLS and HTTP. OVSA_BENCH_STORED says with how many
+// licences, "1,10000" when it is not set.
+func BenchmarkServer(b *testing.B) {
+	eachStore(b, func(b *testing.B, l *load) {
+		prove := func(int) error {
+			_, err := l.Server.Prove(b.Context(), l.exporter, l.begin, l.finish)
+			return err
+		}
+		renew := l.renewals(b, 100)
+		for _, clients := range []int{1, 10, 100} {
+			b.Run(fmt.Sprintf("proof/clients=%d", clients), func(b *testing.B) { busy(b, clients, prove) })
+			b.Run(fmt.Sprintf("renewal/clients=%d", clients), func(b *testing.B) { busy(b, clients, renew) })
+		}
+		b.Run(fmt.Sprintf("proof/rate=%d", halfProofs), func(b *testing.B) { steady(b, halfProofs, prove) })
+		b.Run(fmt.Sprintf("renewal/rate=%d", halfRenewals), func(b *testing.B) { steady(b, halfRenewals, renew) })
+	})
+}
+
+// BenchmarkRenewHTTPS is a renewal by the real client, with both ends and their
+// TLS on this machine.
+func BenchmarkRenewHTTPS(b *testing.B) {
+	l := newLoad(b, openSQLite(b), 1)
+	var err error
+	if l.Server, err = server.New(l.Ledger, server.Options{Limits: generous}); err != nil { // honest again
+		b.Fatal(err)
+	}
+	if err := l.Server.Use(l.Credentials); err != nil {
+		b.Fatal(err)
+	}
+	var leases []*client.Lease
+	for range 100 { // a lease for each licence: a guest has one of each
+		l.licence = l.Sell(b, licensing.Terms{Type: licensing.Sale}, l.TCB(b, l.guest))
+		lease := l.acquire(b)
+		defer lease.Close()
+		leases = append(leases, lease)
+	}
+	for _, clients := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			busy(b, clients, func(n int) error { return leases[n].Renew(b.Context()) })
+		})
+	}
+}
+
+// eachStore runs a benchmark on each kind of database, with some numbers of
+// licences in it.
+func eachStore(b *testing.B, bench func(*testing.B, *load)) {
+	b.Helper()
+	list := "1,10000"
+	if text := os.Getenv("OVSA_BENCH_STORED"); text != "" {
+		list = text
+	}
+	open := map[string]func(*testing.B) *ledger.Ledger{
+		"sqlite": func(b *testing.B) *ledger.Ledger { return openSQLite(b) },
+		"postgres": func(b *testing.B) *ledger.Ledger {
+			s := postgrestest.Start(b)
+			s.Create(b, "ovsa")
+			l, err := postgres.Open(b.Context(), s.URL("ovsa"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { l.Close() })
+			return l
+		},
+	}
+	for _, db := range []string{"sqlite", "postgres"} {
+		for word := range strings.SplitSeq(list, ",") {
+			stored, err := strconv.Atoi(word)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprintf("db=%s/stored=%d", db, stored), func(b *testing.B) {
+				bench(b, newLoad(b, open[db](b), stored))
+			})
+		}
+	}
+}
+
+// renewals are leases of as many guests, each of another licence where there are
+// enough. A client renews its own.
+func (l *load) renewals(b *testing.B, guests int) func(client int) error {
+	b.Helper()
+	var leases []ledger.Lease
+	for n := range guests {
+		guid, model := string(l.licence.LicenceGUID), string(l.licence.ModelGUID)
+		if l.stored > guests {
+			guid, model = filler(l.stored - n)
+		}
+		lease, err := l.Ledger.Claim(b.Context(), ledger.Claim{
+			GUID: guid, Model: model, Guest: fmt.Sprintf("000b%064x", n), Expires: time.Now().Add(10 * time.Minute),
+		}, time.Now())
+		if err != nil {
+			b.Fatal(err)
+		}
+		leases = append(leases, lease)
+	}
+	return func(n int) error {
+		_, err := l.Server.Renew(b.Context(), leases[n%guests].ID, leases[n%guests].Guest)
+		return err
+	}
+}
+
+// busy has clients do something one after another, each by itself, and reports
+// how many a second and how long each took.
+func busy(b *testing.B, clients int, do func(client int) error) {
+	b.Helper()
+	took := make([]time.Duration, b.N)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for c := range clients {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				begin := time.Now()
+				if err := do(c); err != nil {
+					b.Error(err)
+					return
+				}
+				took[i] = time.Since(begin)
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	report(b, took)
+}
+
+// steady has so many begin in a second, whatever becomes of those before: what a
+// server is late with counts for all that wait.
+func steady(b *testing.B, perSecond int, do func(client int) error) {
+	b.Helper()
+	took := make([]time.Duration, b.N)
+	var all sync.WaitGroup
+	b.ResetTimer()
+	first := time.Now()
+	for i := range b.N {
+		begin := first.Add(time.Duration(i) * time.Second / time.Duration(perSecond))
+		time.Sleep(time.Until(begin))
+		all.Go(func() {
+			if err := do(i); err != nil {
+				b.Error(err)
+			}
+			took[i] = time.Since(begin)
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	report(b, took)
+}
+
+func report(b *testing.B, took []time.Duration) {
+	b.Helper()
+	slices.Sort(took)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "per-s")
+	b.ReportMetric(float64(took[b.N/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[b.N*99/100].Microseconds())/1000, "p99-ms")
+}
