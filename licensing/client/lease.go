@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"sync"
@@ -29,7 +30,8 @@ type Lease struct {
 // Key is the model's key, which stays the lease's and is wiped by Close.
 func (l *Lease) Key() licensing.Key { return l.key }
 
-// Document is the lease as its server last signed it.
+// Document is the lease as its server signed it, with the end that the last
+// renewal gave it.
 func (l *Lease) Document() licensing.Lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,11 +56,21 @@ func (l *Lease) Renew(ctx context.Context) error {
 	if err := l.ask(ctx, exchange.PathRenew, &renewed); err != nil {
 		return fmt.Errorf("renew lease %s: %w", l.document.ID, err)
 	}
-	document, err := l.verify(renewed.Lease)
-	if err != nil {
+	if err := l.prolong(renewed); err != nil {
 		return fmt.Errorf("renew lease %s: %w", l.document.ID, err)
 	}
-	l.document = document
+	return nil
+}
+
+// prolong takes an end that whoever gave the lease has set.
+func (l *Lease) prolong(r exchange.Renewed) error {
+	switch {
+	case !hmac.Equal(r.MAC, exchange.RenewedMAC(l.renewal, l.document.ID, l.session.exporter, r.Expires)):
+		return fmt.Errorf("%w: its new end is not by who gave it", ErrLease)
+	case !l.options.Now().Before(r.Expires), r.Expires.After(l.document.RenewUntil):
+		return fmt.Errorf("%w: it shall end at %s", ErrLease, r.Expires.Format(time.RFC3339))
+	}
+	l.document.Expires = r.Expires.UTC()
 	return nil
 }
 
@@ -142,8 +154,6 @@ func (l *Lease) verify(file []byte) (licensing.Lease, error) {
 		return licensing.Lease{}, fmt.Errorf("%w: signed by %q, not by the server", ErrLease, signed.Chain[0].Subject)
 	case d.LicenceGUID != l.licence.LicenceGUID || d.ModelGUID != l.licence.ModelGUID || d.Guest != l.guest:
 		return licensing.Lease{}, fmt.Errorf("%w: it is another licence's or guest's", ErrLease)
-	case l.document.ID != "" && d.ID != l.document.ID:
-		return licensing.Lease{}, fmt.Errorf("%w: another lease", ErrLease)
 	case !l.options.Now().Before(d.Expires):
 		return licensing.Lease{}, fmt.Errorf("%w: it ended at %s", ErrLease, d.Expires.Format(time.RFC3339))
 	}

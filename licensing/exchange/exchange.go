@@ -91,7 +91,8 @@ type Renew struct {
 
 // Renewed is the answer to Renew on PathRenew. The answer on PathEnd is {}.
 type Renewed struct {
-	Lease []byte `json:"lease"` // a signed Lease
+	Expires time.Time `json:"expires"` // when the lease ends now, in whole seconds
+	MAC     []byte    `json:"mac"`     // see RenewedMAC
 }
 
 // ExporterLabel is that of the secret which both ends take from their TLS
@@ -126,9 +127,21 @@ func ReleaseInfo(nonce []byte) []byte {
 // path, the lease's ID and the connection's exported secret, each after its length
 // as 4 bytes big-endian.
 func RenewalMAC(key []byte, path, lease string, exporter []byte) []byte {
+	return mac(key, "ovsa-exchange-renewal/v1", []byte(path), []byte(lease), exporter)
+}
+
+// RenewedMAC proves that a lease's new end is by a server that could have made
+// the grant, and not only by one that has the TLS key: HMAC-SHA-256 as in
+// RenewalMAC, with a label of its own, of the lease's ID, the connection's
+// exported secret and the end in seconds since 1970 UTC as 8 bytes big-endian.
+func RenewedMAC(key []byte, lease string, exporter []byte, expires time.Time) []byte {
+	return mac(key, "ovsa-exchange-renewed/v1", []byte(lease), exporter, binary.BigEndian.AppendUint64(nil, uint64(expires.Unix())))
+}
+
+func mac(key []byte, label string, parts ...[]byte) []byte {
 	h := hmac.New(sha256.New, key)
-	h.Write([]byte("ovsa-exchange-renewal/v1\x00"))
-	for _, part := range [][]byte{[]byte(path), []byte(lease), exporter} {
+	h.Write(append([]byte(label), 0))
+	for _, part := range parts {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		h.Write(part)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -19,11 +20,12 @@ func TestVectors(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		"nonce":  {Nonce(part(1), part(2), name), "3b9a04e7465269b5d1cbbd753dac1866142bd1e9f6e9f4f29f9724db9aca3f9c"},
-		"info":   {ReleaseInfo(part(4)), hex.EncodeToString([]byte("ovsa-exchange-grant/v1\x00")) + strings.Repeat("04", 32)},
-		"renew":  {RenewalMAC(part(5), PathRenew, strings.Repeat("0a", 16), part(2)), "f1dd57a0f1106005ac8e5946165017a8c14b6194c7edc38a606daa02233a59c7"},
-		"end":    {RenewalMAC(part(5), PathEnd, strings.Repeat("0a", 16), part(2)), "d65779c0a623b675cb2721830c63144ef62acb0bbbc06ab231b8c9bedd227ce7"},
-		"length": {Nonce(part(1)[:31], append([]byte{1}, part(2)...), name), "126eacfac343dd0bef810459e46d59bcda6281050eedd0ae61d3e32a7d7abc4e"},
+		"nonce":   {Nonce(part(1), part(2), name), "3b9a04e7465269b5d1cbbd753dac1866142bd1e9f6e9f4f29f9724db9aca3f9c"},
+		"info":    {ReleaseInfo(part(4)), hex.EncodeToString([]byte("ovsa-exchange-grant/v1\x00")) + strings.Repeat("04", 32)},
+		"renew":   {RenewalMAC(part(5), PathRenew, strings.Repeat("0a", 16), part(2)), "f1dd57a0f1106005ac8e5946165017a8c14b6194c7edc38a606daa02233a59c7"},
+		"renewed": {RenewedMAC(part(5), strings.Repeat("0a", 16), part(2), time.Unix(1795000000, 0)), "46e69dc73dbe4ddebf7d47a58563b801a9be76a155be2f5c8f7f5df953fa2ece"},
+		"end":     {RenewalMAC(part(5), PathEnd, strings.Repeat("0a", 16), part(2)), "d65779c0a623b675cb2721830c63144ef62acb0bbbc06ab231b8c9bedd227ce7"},
+		"length":  {Nonce(part(1)[:31], append([]byte{1}, part(2)...), name), "126eacfac343dd0bef810459e46d59bcda6281050eedd0ae61d3e32a7d7abc4e"},
 	} {
 		if got := hex.EncodeToString(v.got); got != v.want {
 			t.Errorf("%s: %s, want %s", what, got, v.want)
@@ -45,7 +47,7 @@ func good() map[string]Message {
 		},
 		"grant":   &Grant{Sealed: b, Lease: b},
 		"renew":   &Renew{Lease: strings.Repeat("0a", 16), Guest: "000b", MAC: make([]byte, 32)},
-		"renewed": &Renewed{Lease: b},
+		"renewed": &Renewed{Expires: time.Unix(1795000000, 0).UTC(), MAC: make([]byte, 32)},
 		"problem": &Problem{Code: NotAllowed, Message: "no", Request: "1"},
 	}
 }

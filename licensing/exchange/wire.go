@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -119,11 +120,16 @@ func (r *Renew) check() error {
 	return errors.Join(
 		checkID("lease", r.Lease),
 		size("guest", []byte(r.Guest), 2*66),
-		exactly("MAC", r.MAC, 32),
+		exactly("MAC", r.MAC, sha256.Size),
 	)
 }
 
-func (r *Renewed) check() error { return size("lease", r.Lease, MaxAnswer) }
+func (r *Renewed) check() error {
+	if r.Expires.Unix() <= 0 || r.Expires.Nanosecond() != 0 {
+		return errors.New("the lease's end is not a time in whole seconds")
+	}
+	return exactly("MAC", r.MAC, sha256.Size)
+}
 
 func (p *Problem) check() error {
 	return errors.Join(

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -211,6 +212,38 @@ func TestLeaseEndsWithoutItsServer(t *testing.T) {
 	}
 	if late := time.Since(ends); late < 0 || late > 10*time.Second {
 		t.Errorf("given up %s after its end", late)
+	}
+}
+
+// Who has stolen the server's TLS key, and no more, cannot make a lease last.
+func TestThiefOfTheTLSKeyProlongsNothing(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	var thief atomic.Bool
+	s.licence.Servers = []licensing.Server{s.licence.Servers[0]}
+	s.licence.Servers[0].Address = s.Listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !thief.Load() {
+			s.ServeHTTP(w, r)
+			return
+		}
+		exporter, err := r.TLS.ExportKeyingMaterial(exchange.ExporterLabel, nil, exchange.ExporterSize)
+		if err != nil {
+			t.Error(err)
+		}
+		expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+		var asked exchange.Renew
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		json.NewEncoder(w).Encode(exchange.Renewed{Expires: expires, MAC: exchange.RenewedMAC(make([]byte, 32), asked.Lease, exporter, expires)})
+	}), s.TLS)
+	lease := s.good(t, s.guest)
+	if err := lease.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	thief.Store(true)
+	before := lease.Document()
+	if err := lease.Renew(t.Context()); !errors.Is(err, client.ErrLease) || lease.Document() != before {
+		t.Errorf("renewed by a thief: %v, until %s", err, lease.Document().Expires)
 	}
 }
 

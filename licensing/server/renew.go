@@ -18,49 +18,53 @@ import (
 
 // renew makes a lease last longer.
 func (s *Server) renew(ctx context.Context, req *request, in *exchange.Renew) (*exchange.Renewed, error) {
-	if err := req.authenticate(exchange.PathRenew, in); err != nil {
+	key, err := req.authenticate(exchange.PathRenew, in)
+	if err != nil {
 		return nil, err
 	}
+	defer clear(key)
 	lease, err := s.ledger.Renew(ctx, in.Lease, in.Guest, s.opts.Lease, s.opts.ProofEvery, req.now)
 	if err != nil {
 		return nil, err
 	}
-	signed, err := s.sign(req, lease)
-	if err != nil {
-		return nil, err
-	}
-	return &exchange.Renewed{Lease: signed}, nil
+	expires := second(lease.Expires)
+	return &exchange.Renewed{Expires: expires, MAC: exchange.RenewedMAC(key, in.Lease, req.exporter, expires)}, nil
 }
 
 // end takes a lease back.
 func (s *Server) end(ctx context.Context, req *request, in *exchange.Renew) (*exchange.Nothing, error) {
-	if err := req.authenticate(exchange.PathEnd, in); err != nil {
+	key, err := req.authenticate(exchange.PathEnd, in)
+	if err != nil {
 		return nil, err
 	}
-	err := s.ledger.End(ctx, in.Lease, in.Guest, req.now)
+	clear(key)
+	err = s.ledger.End(ctx, in.Lease, in.Guest, req.now)
 	if err != nil && !errors.Is(err, ledger.ErrNoLease) { // one that is over has ended
 		return nil, err
 	}
 	return &exchange.Nothing{}, nil
 }
 
-// authenticate insists that a request is by whom the lease was given to. The keys
+// authenticate insists that a request is by whom the lease was given to, and
+// returns the key that renews it, which is the caller's to wipe. The server's keys
 // before the present one count, too: leases live on while they are replaced.
-func (req *request) authenticate(path string, in *exchange.Renew) error {
+func (req *request) authenticate(path string, in *exchange.Renew) ([]byte, error) {
 	req.log = req.log.With("lease", in.Lease, "guest", in.Guest)
 	for _, secret := range req.renewal {
 		key, err := renewalKey(secret, in.Lease, in.Guest)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		want := exchange.RenewalMAC(key, path, in.Lease, req.exporter)
+		if hmac.Equal(exchange.RenewalMAC(key, path, in.Lease, req.exporter), in.MAC) {
+			return key, nil
+		}
 		clear(key)
-		if hmac.Equal(want, in.MAC) {
-			return nil
-		}
 	}
-	return refuse(exchange.LeaseOver, "the MAC is wrong")
+	return nil, refuse(exchange.LeaseOver, "the MAC is wrong")
 }
+
+// second is a time as guests are told it.
+func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // renewalSecret is what the keys that renew leases are made from. It is made from
 // a key-release key, so that all servers which have that know it, and a thief of
@@ -84,7 +88,6 @@ func renewalKey(secret []byte, lease, guest string) ([]byte, error) {
 
 // sign makes the document of a lease.
 func (s *Server) sign(req *request, l ledger.Lease) ([]byte, error) {
-	second := func(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 	doc := licensing.Lease{
 		ID: l.ID, LicenceGUID: licensing.GUID(l.GUID), ModelGUID: licensing.GUID(l.Model), Guest: l.Guest,
 		Issued: second(l.Issued), Expires: second(l.Expires), RenewUntil: second(l.Issued.Add(s.opts.ProofEvery)),
