@@ -33,6 +33,8 @@ var migrations = []string{
 	CREATE INDEX challenges_expire ON challenges (expires);
 	CREATE TABLE audit (seq BIGINT PRIMARY KEY, entry BLOB NOT NULL, hash BLOB NOT NULL);
 	CREATE TABLE head (id BIGINT PRIMARY KEY, seq BIGINT NOT NULL, hash BLOB NOT NULL, seen BIGINT NOT NULL, CHECK (id = 1))`,
+	// A guest's own leases, of a licence that many guests hold.
+	`CREATE INDEX leases_guest ON leases (guest, guid, model) WHERE ended = 0`,
 }
 
 // migrate brings the schema up to date, in one transaction.

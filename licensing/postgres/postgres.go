@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -18,6 +19,9 @@ import (
 // program's own, "ovsa" in ASCII.
 const lock = `SELECT pg_advisory_xact_lock(1870033761)`
 
+// maxConns is how many connections one server has at most.
+const maxConns = 16
+
 // Open opens the ledger in the database at url, postgres://USER@HOST/NAME. A
 // password is better in PGPASSFILE than in the URL.
 func Open(ctx context.Context, url string) (*ledger.Ledger, error) {
@@ -26,6 +30,11 @@ func Open(ctx context.Context, url string) (*ledger.Ledger, error) {
 		return nil, errors.New("open database: the address is not a PostgreSQL URL") // which may have a password
 	}
 	db := stdlib.OpenDB(*config)
+	// A new connection is a new process of PostgreSQL's, so those there are stay,
+	// and a few suffice: decisions take turns anyhow.
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
 	l, err := ledger.Open(ctx, db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s/%s: %w", config.Host, config.Database, err), db.Close())

@@ -15,6 +15,9 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
 
+// maxConns is how many read at the same time, and one of them writes.
+const maxConns = 8
+
 // Open opens the ledger in the file path, which it makes, 0600, where there is
 // none. Several processes may have it open.
 //
@@ -52,6 +55,8 @@ func open(path, mode string) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
 	return db, nil
 }
 
