@@ -87,9 +87,19 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 # One package at a time, or they measure each other.
 .PHONY: bench
 bench: test-deps package ## measure, and write docs/benchmarks.md
-	OVSA_REQUIRE='$(REQUIRE)' go test -p 1 -run '^$$' -bench . -benchtime 20x -timeout 30m ./... | tee dist/bench.txt
+	OVSA_REQUIRE='$(REQUIRE)' go test -p 1 -run '^$$' -bench . -benchtime 20x -timeout 30m $$(go list ./... | grep -v /licens) | tee dist/bench.txt
 	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e | tee -a dist/bench.txt
 	go run -ldflags '$(LDFLAGS)' ./test/bench -o docs/benchmarks.md dist/bench.txt
+
+# With a million licences it takes some 25 minutes, most of them to store those.
+LICENCES ?= 1,10000,1000000
+
+.PHONY: bench-license
+bench-license: test-deps ## measure licensing, and write docs/benchmarks-licensing.md
+	@mkdir -p dist
+	OVSA_REQUIRE='$(REQUIRE)' OVSA_BENCH_STORED='$(LICENCES)' go test -p 1 -run '^$$' -bench . -benchtime 4s -timeout 90m \
+		./licensing/server ./cmd/internal/licenseserver ./licensing/model | tee dist/bench-license.txt
+	go run -ldflags '$(LDFLAGS)' ./test/bench -licensing -o docs/benchmarks-licensing.md dist/bench-license.txt
 
 .PHONY: lint
 lint: bin/tools/golangci-lint-$(GOLANGCI) ## check formatting, vet, and run the linters

@@ -1,6 +1,7 @@
 // Command bench renders what `go test -bench` printed as docs/benchmarks.md. It
 // reads the files that are its arguments, or stdin without any, and writes to
-// stdout or, whole or not at all, to the file of -o. See `make bench`.
+// stdout or, whole or not at all, to the file of -o. See `make bench`, and
+// `make bench-license` for the page of -licensing.
 package main
 
 import (
@@ -29,6 +30,7 @@ func main() {
 func render(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	out := flags.String("o", "", "write to this `file` instead of stdout")
+	licensing := flags.Bool("licensing", false, "write the page of make bench-license")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -53,7 +55,11 @@ func render(ctx context.Context, args []string, stdin io.Reader, stdout io.Write
 		return fmt.Errorf("describe machine: %w", err)
 	}
 	var page bytes.Buffer
-	Render(&page, m, time.Now(), results)
+	if *licensing {
+		RenderLicensing(&page, m, time.Now(), results)
+	} else {
+		Render(&page, m, time.Now(), results)
+	}
 	if *out == "" {
 		_, err = stdout.Write(page.Bytes())
 		return err

@@ -34,7 +34,7 @@ import (
 
 // guide is the guide's two parties in one directory, each with a TPM.
 type guide struct {
-	t              *testing.T
+	t              testing.TB
 	dir            string
 	host           *vtpmtest.Host
 	isv, runtime   string // TPMs of the two guests
@@ -169,9 +169,20 @@ func (g *guide) startServer() {
 	}
 	g.server("gencert -dir @certs")
 	g.server("gencert-attestation -dir @certs")
-	g.server("trust add -for tpm-vendor -dir @certs " + filepath.Join(g.host.DataDir, "vtpm", "trust", "vendor.pem"))
+	if g.host != nil {
+		g.server("trust add -for tpm-vendor -dir @certs " + filepath.Join(g.host.DataDir, "vtpm", "trust", "vendor.pem"))
+	}
 	g.restartServer(g.path("DB/ovsa.db"))
-	g.t.Cleanup(func() { g.stop(); <-g.stopped })
+	g.t.Cleanup(g.stopServer)
+}
+
+// stopServer ends the server. Its address stays its own.
+func (g *guide) stopServer() {
+	g.stop()
+	<-g.stopped
+	stopped := make(chan int)
+	close(stopped)
+	g.stop, g.stopped = func() {}, stopped
 }
 
 // restartServer serves another database, at the same address.
@@ -179,8 +190,7 @@ func (g *guide) restartServer(db string) {
 	g.t.Helper()
 	listen := "127.0.0.1:0"
 	if g.stop != nil {
-		g.stop()
-		<-g.stopped
+		g.stopServer()
 		listen = g.address
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -28,9 +28,7 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	g.sold("-t InstanceLimit -l 3")
 	db := g.path("DB/ovsa.db")
 	g.server("store @InstanceLimit.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
-	g.stop()
-	<-g.stopped
-	g.stop, g.stopped = func() {}, closed()
+	g.stopServer()
 
 	licence, customer := g.bought("InstanceLimit.lic")
 	users := []*user{{t: t, path: g.runtime, licence: licence, customer: customer}}
@@ -90,17 +88,11 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	t.Logf("%d leases told of %d claimed, %d renewals", told, len(logged), renewed)
 }
 
-func closed() chan int {
-	c := make(chan int)
-	close(c)
-	return c
-}
-
 // process is the server as a process of its own, which serves.
-func (g *guide) process(db string) *exec.Cmd {
+func (g *guide) process(db string, more ...string) *exec.Cmd {
 	g.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Args = []string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", g.address, "-ops", "off"}
+	cmd.Args = append([]string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", g.address, "-ops", "off"}, more...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		g.t.Fatal(err)

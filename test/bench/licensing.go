@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What is wanted of a licence server on two cores, and of a model's container.
+const (
+	minProofs   = 300.0 // in a second
+	minRenewals = 3000.0
+	maxP99      = 100.0 // ms, at half of that
+	maxSlope    = 1.25  // from one stored licence to the most
+	minGCM      = 0.8   // of AES-256-GCM's limit, for each core
+)
+
+// RenderLicensing writes the page of licensing.
+func RenderLicensing(w io.Writer, m Machine, at time.Time, rs Results) {
+	fmt.Fprintf(w, `# Benchmarks of licensing
+
+Written by `+"`make bench-license`"+` on %s, all of it in one run on one
+machine, which every part of it shares. So look at the ratios.
+
+`, at.UTC().Format("2 January 2006"))
+	machine(m, rs).write(w)
+	for _, db := range []string{"sqlite", "postgres"} {
+		licenceServer(w, rs, db)
+	}
+	connections(w, rs)
+	containers(w, rs)
+}
+
+// stored are the numbers of licences that a database was measured with.
+func stored(rs Results, db string) []int {
+	var all []int
+	for _, r := range rs {
+		text, ok := strings.CutPrefix(r.Name, "Server/db="+db+"/stored=")
+		text, _, _ = strings.Cut(text, "/")
+		if n, err := strconv.Atoi(text); ok && err == nil && !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+var dbNames = map[string]string{"sqlite": "SQLite", "postgres": "PostgreSQL"}
+
+func licenceServer(w io.Writer, rs Results, db string) {
+	fmt.Fprintf(w, "\n## The licence server on %s\n\n", dbNames[db])
+	ns := stored(rs, db)
+	if len(ns) == 0 {
+		fmt.Fprint(w, notMeasured)
+		return
+	}
+	fmt.Fprint(w, `The server's whole part of a proof, begin and finish, and of a renewal, from the
+parsed request to the answer, every decision on the disk; TLS and HTTP come on top, see
+below. The proof is one that a real swtpm made, judged again and again. Columns are how
+many licences are stored.
+`)
+	if db == "postgres" {
+		fmt.Fprint(w, "PostgreSQL runs on the same cores.\n")
+	}
+	fmt.Fprintln(w)
+	value := func(n int, what, unit string) (float64, bool) {
+		return rs.Value(fmt.Sprintf("Server/db=%s/stored=%d/%s", db, n, what), unit)
+	}
+	t := newByRoles(rs, "", nil)
+	t.ns = ns
+	for _, n := range ns {
+		t.head = append(t.head, thousands(n))
+	}
+	ms := func(v float64) string { return nanos(v * 1e6) }
+	for _, kind := range []string{"proof", "renewal"} {
+		for _, clients := range []int{1, 10, 100} {
+			what := fmt.Sprintf("%s/clients=%d", kind, clients)
+			label := fmt.Sprintf("%ss, %s", kind, plural(clients, "client"))
+			t.line("**"+label+"**", func(n int) (string, bool) {
+				v, ok := value(n, what, "per-s")
+				return digits(v) + " / s", ok
+			})
+			t.line("median, 99th percentile", func(n int) (string, bool) {
+				p50, ok := value(n, what, "p50-ms")
+				p99, ok2 := value(n, what, "p99-ms")
+				return ms(p50) + ", " + ms(p99), ok && ok2
+			})
+		}
+		rate := halfRate(kind)
+		t.line(fmt.Sprintf("%d %ss arrive in a second: median, 99th", rate, kind), func(n int) (string, bool) {
+			p50, ok := value(n, fmt.Sprintf("%s/rate=%d", kind, rate), "p50-ms")
+			p99, ok2 := value(n, fmt.Sprintf("%s/rate=%d", kind, rate), "p99-ms")
+			return ms(p50) + ", " + ms(p99), ok && ok2
+		})
+	}
+	beside(t, rs, db, value)
+	t.write(w)
+
+	goal := newTargets()
+	last := ns[len(ns)-1]
+	for _, g := range []struct {
+		kind string
+		want float64
+	}{{"proof", minProofs}, {"renewal", minRenewals}} {
+		best := func(n int) (v float64) {
+			for _, clients := range []int{1, 10, 100} {
+				one, _ := value(n, fmt.Sprintf("%s/clients=%d", g.kind, clients), "per-s")
+				v = max(v, one)
+			}
+			return v
+		}
+		goal.add(fmt.Sprintf("%s %ss in a second, %s stored", thousands(int(g.want)), g.kind, thousands(last)), digits(best(last)), best(last) >= g.want)
+		if p99, ok := value(last, fmt.Sprintf("%s/rate=%d", g.kind, halfRate(g.kind)), "p99-ms"); ok {
+			goal.add(fmt.Sprintf("99th percentile under %s at half of that", ms(maxP99)), ms(p99), p99 < maxP99)
+		}
+		if first := best(ns[0]); len(ns) > 1 && best(last) > 0 {
+			goal.add(fmt.Sprintf("no slope: %ss cost at most %s with %s licences what they do with %s", g.kind, times(maxSlope), thousands(last), thousands(ns[0])),
+				times(first/best(last)), first/best(last) <= maxSlope)
+		}
+	}
+	goal.finish(w)
+}
+
+// beside adds what costs are in those of the parts that there is no way around.
+func beside(t *byRoles, rs Results, db string, value func(int, string, string) (float64, bool)) {
+	ratio := func(label, what, baseline string) {
+		t.line(label, func(n int) (string, bool) {
+			v, ok := value(n, what, "ns/op")
+			plain, ok2 := rs.Value(baseline, "ns/op")
+			if !ok || !ok2 || plain == 0 {
+				return "", false
+			}
+			return times(v / plain), true
+		})
+	}
+	ratio("a proof beside verifying a P-384 signature (1 client)", "proof/clients=1", "Plain/verify")
+	ratio("a renewal beside a transaction of one row (1 client)", "renewal/clients=1", "Plain/commit/db="+db)
+}
+
+// halfRate is half of what is wanted in a second.
+func halfRate(kind string) int {
+	if kind == "proof" {
+		return minProofs / 2
+	}
+	return minRenewals / 2
+}
+
+func connections(w io.Writer, rs Results) {
+	fmt.Fprint(w, "\n## Connections\n\n")
+	handshake, ok := rs.Value("Connection", "ns/op")
+	memory, ok2 := rs.Value("Connection", "B/conn")
+	if !ok || !ok2 {
+		fmt.Fprint(w, notMeasured)
+		return
+	}
+	fmt.Fprint(w, "With both ends on this machine.\n\n")
+	t := table{head: []string{"", ""}}
+	t.row("a connection, TLS 1.3, and one request on it", nanos(handshake))
+	t.row("memory of the server for each that is open", size(memory))
+	for _, clients := range []int{1, 10, 100} {
+		name := fmt.Sprintf("RenewHTTPS/clients=%d", clients)
+		if v, ok := rs.Value(name, "per-s"); ok {
+			p99, _ := rs.Value(name, "p99-ms")
+			t.row(fmt.Sprintf("renewals over HTTPS, %s", plural(clients, "client")), fmt.Sprintf("%s / s, 99th percentile %s", digits(v), nanos(p99*1e6)))
+		}
+	}
+	t.write(w)
+}
+
+func containers(w io.Writer, rs Results) {
+	fmt.Fprint(w, "\n## Model containers\n\n")
+	if _, ok := rs.Value("Seal/digests/cores=1", "MB/s"); !ok {
+		fmt.Fprint(w, notMeasured)
+		return
+	}
+	fmt.Fprint(w, `A model of 128 MiB from and to memory, beside what AES-256-GCM alone does on as many
+cores, in Go's crypto/cipher and in `+"`openssl speed -evp aes-256-gcm`"+`. The digests,
+which are the default, are SHA-256 of every chunk under the ISV's signature: without
+them (tags only) those who have the model's key could make other content under it.
+
+`)
+	t := table{head: []string{"", "speed", "share of crypto/cipher, per core", "share of openssl, per core"}}
+	goal := newTargets()
+	for _, direction := range []string{"Seal", "Open"} {
+		for _, kind := range []string{"digests", "tagsonly", "age"} {
+			for _, r := range rs {
+				cores, ok := strings.CutPrefix(r.Name, direction+"/"+kind+"/cores=")
+				if !ok {
+					continue
+				}
+				t.row(fmt.Sprintf("%s, %s, %s cores", strings.ToLower(direction), strings.Replace(kind, "sonly", "s only", 1), cores),
+					size(r.Values["MB/s"]*1e6)+" / s", percent(r.Values["gcm/core"]), percent(r.Values["openssl/core"]))
+				if kind != "age" && cores == "1" {
+					goal.add(fmt.Sprintf("%s of openssl, per core: %s, %s", percent(minGCM), strings.ToLower(direction), strings.Replace(kind, "sonly", "s only", 1)),
+						percent(r.Values["openssl/core"]), r.Values["openssl/core"] >= minGCM)
+				}
+			}
+		}
+	}
+	t.write(w)
+	goal.finish(w)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%s %ss", thousands(n), what)
+}
