@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -53,6 +54,9 @@ type Options struct {
 	Policy Policy
 	Ledger Ledger
 	Now    func() time.Time // nil: time.Now
+	// Admit lets a request in before it is read, or says that it came too early.
+	// done is told whether it was refused then. nil lets all in.
+	Admit func(*http.Request) (done func(refused bool), err error)
 }
 
 // Service enrols hosts. It is safe for concurrent use.
@@ -62,6 +66,9 @@ type Service struct{ opts Options }
 func New(opts Options) (*Service, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Admit == nil {
+		opts.Admit = func(*http.Request) (func(bool), error) { return func(bool) {}, nil }
 	}
 	if opts.CA == nil || opts.Key == nil || opts.Roots == nil || opts.Policy == nil || opts.Ledger == nil {
 		return nil, errors.New("enrolment service: an option is missing")

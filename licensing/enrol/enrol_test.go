@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,7 @@ type service struct {
 	ca     *x509.Certificate
 	ledger *ledger.Ledger
 	now    time.Time
+	admit  func(*http.Request) (func(bool), error)
 }
 
 // newService serves hosts whose TPMs are of the vendors that hosts trust.
@@ -80,8 +82,10 @@ func newService(t *testing.T, policy enrol.Policy, hosts ...*vtpmtest.Host) *ser
 	s := &service{ledger: l, now: time.Now()}
 	ca, key := authority(t, time.Now().AddDate(0, 6, 0))
 	s.ca = ca
+	s.admit = func(*http.Request) (func(bool), error) { return func(bool) {}, nil }
 	s.Service, err = enrol.New(enrol.Options{
-		CA: ca, Key: key, Policy: policy, Ledger: l, Now: func() time.Time { return s.now }, Roots: enrol.RootsIn(vendors),
+		Admit: func(r *http.Request) (func(bool), error) { return s.admit(r) },
+		CA:    ca, Key: key, Policy: policy, Ledger: l, Now: func() time.Time { return s.now }, Roots: enrol.RootsIn(vendors),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ const (
 	CodeMalformed   Code = "malformed"    // 400: not a request of this protocol
 	CodeTooLarge    Code = "too_large"    // 413
 	CodeRefused     Code = "host_refused" // 403: the host proved too little, or is not allowed
+	CodeSlowDown    Code = "slow_down"    // 429: too many requests, or too many that were refused
 	CodeUnavailable Code = "unavailable"  // 503: the service cannot decide now
 )
 
@@ -36,6 +37,8 @@ func refusal(code Code) (Refusal, int) {
 		return Refusal{code, "The request is larger than any that the service takes."}, http.StatusRequestEntityTooLarge
 	case CodeRefused:
 		return Refusal{code, "The host was not enrolled; ask the service's administrator, whose log says why."}, http.StatusForbidden
+	case CodeSlowDown:
+		return Refusal{code, "There were too many requests; try again later."}, http.StatusTooManyRequests
 	}
 	return Refusal{CodeUnavailable, "The service cannot decide now; try again later."}, http.StatusServiceUnavailable
 }
@@ -45,9 +48,35 @@ func refusal(code Code) (Refusal, int) {
 func (s *Service) Handler(log *slog.Logger) http.Handler {
 	h := &handler{s, log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+BeginPath, h.begin)
-	mux.HandleFunc("POST "+FinishPath, h.finish)
+	mux.HandleFunc("POST "+BeginPath, h.admitted(h.begin))
+	mux.HandleFunc("POST "+FinishPath, h.admitted(h.finish))
 	return mux
+}
+
+// admitted is f for requests that are let in.
+func (h *handler) admitted(f http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		done, err := h.service.opts.Admit(r)
+		if err != nil {
+			w.Header().Set("Retry-After", "1")
+			h.refuse(w, r, CodeSlowDown, err)
+			return
+		}
+		a := &answered{ResponseWriter: w}
+		f(a, r)
+		done(a.status/100 == 4)
+	}
+}
+
+// answered knows the status that was answered with.
+type answered struct {
+	http.ResponseWriter
+	status int
+}
+
+func (a *answered) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
 }
 
 type handler struct {

@@ -3,6 +3,7 @@ package enrol_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -56,6 +57,28 @@ func TestRefusalsAreAlike(t *testing.T) {
 	}
 	if len(told) != 1 {
 		t.Errorf("the answers differ: %v", told)
+	}
+}
+
+// A request that comes too early is not even read, and the doorman hears which were
+// refused.
+func TestAdmission(t *testing.T) {
+	s := newService(t, enrol.AnyHost{})
+	var heard []bool
+	open := true
+	s.admit = func(*http.Request) (func(bool), error) {
+		if !open {
+			return nil, errors.New("not so quick")
+		}
+		return func(refused bool) { heard = append(heard, refused) }, nil
+	}
+	if status, _, _ := post(t, s, enrol.BeginPath, "{}"); status != http.StatusBadRequest || !slices.Equal(heard, []bool{true}) {
+		t.Errorf("%d, heard %v", status, heard)
+	}
+	open = false
+	status, answer, log := post(t, s, enrol.BeginPath, "{}")
+	if status != http.StatusTooManyRequests || !strings.Contains(answer, "slow_down") || !strings.Contains(log, "not so quick") || strings.Contains(answer, "not so quick") {
+		t.Errorf("%d %s, %s", status, answer, log)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -16,8 +17,16 @@ type Claim struct {
 	GUID, Model string
 	Guest       string
 	Clock       Clock     // of the guest's TPM
+	Host        HostBoot  // in which the guest runs, as far as its host's record says
 	Subjects    []Subject // what else must not be revoked, now and at renewals; the licence is one by itself
 	Expires     time.Time // a TimeLimit's end comes before it
+}
+
+// HostBoot is a host by the name of its attestation key, and how often its TPM was
+// reset when it vouched for a guest.
+type HostBoot struct {
+	AK     string // "" when there is none
+	Resets uint32
 }
 
 // Clock is how far a guest's TPM has come, as its quotes say: it never goes back,
@@ -45,7 +54,7 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 			return err
 		}
 		if verdict == nil {
-			verdict, err = t.guest(c.Guest, c.Clock)
+			verdict, err = t.clocks(c)
 		}
 		if verdict == nil && err == nil {
 			verdict, err = t.slot(lic, c.Guest, now)
@@ -67,6 +76,25 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 		return Lease{}, fmt.Errorf("claim licence %q: %w", c.GUID, err)
 	}
 	return lease, nil
+}
+
+// maxReason is how much of a caller's reason is logged, in bytes.
+const maxReason = 1024
+
+// Refuse logs that a claim is refused for a reason of the caller's, before there
+// is a decision to make here.
+func (l *Ledger) Refuse(ctx context.Context, c Claim, reason string, now time.Time) error {
+	reason = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
+	err := l.batch.do(ctx, func(t *txn) error {
+		if err := t.clock(now); err != nil {
+			return err
+		}
+		return t.log(Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Refused: reason}, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("log a refusal of licence %q: %w", c.GUID, err)
+	}
+	return nil
 }
 
 // until is the end of a lease that is to end then.
@@ -103,10 +131,25 @@ func (t *txn) good(lic Licence, subjects []Subject, now time.Time) (verdict, err
 	return verdict, err
 }
 
-// guest remembers a guest's clock, and refuses one that is behind.
-func (t *txn) guest(guest string, c Clock) (verdict, err error) {
+// clocks refuses a guest whose TPM is behind, or whose host has booted since it
+// vouched for that guest: nothing that ran before does so now.
+func (t *txn) clocks(c Claim) (verdict, err error) {
+	if c.Host.AK != "" {
+		verdict, err = t.goesOn("host "+c.Host.AK, Clock{Resets: c.Host.Resets})
+		if verdict != nil {
+			verdict = fmt.Errorf("the host's record is of an earlier boot: %w", verdict)
+		}
+	}
+	if verdict == nil && err == nil {
+		verdict, err = t.goesOn(c.Guest, c.Clock)
+	}
+	return verdict, err
+}
+
+// goesOn remembers the clock of a guest or a host, and refuses one that is behind.
+func (t *txn) goesOn(whose string, c Clock) (verdict, err error) {
 	var last Clock
-	err = t.tx.QueryRowContext(t.ctx, `SELECT resets, restarts, millis FROM guests WHERE guest = $1`, guest).
+	err = t.tx.QueryRowContext(t.ctx, `SELECT resets, restarts, millis FROM guests WHERE guest = $1`, whose).
 		Scan(&last.Resets, &last.Restarts, &last.Millis)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
@@ -114,9 +157,12 @@ func (t *txn) guest(guest string, c Clock) (verdict, err error) {
 	if c.before(last) {
 		return fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c), nil
 	}
+	if c == last && err == nil {
+		return nil, nil
+	}
 	_, err = t.tx.ExecContext(t.ctx, `INSERT INTO guests VALUES ($1, $2, $3, $4)
 		ON CONFLICT (guest) DO UPDATE SET resets = excluded.resets, restarts = excluded.restarts, millis = excluded.millis`,
-		guest, int64(c.Resets), int64(c.Restarts), int64(c.Millis))
+		whose, int64(c.Resets), int64(c.Restarts), int64(c.Millis))
 	return nil, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
 	"github.com/ovsactl/ovsactl/licensing/server"
 	"github.com/ovsactl/ovsactl/vtpm/guest"
@@ -277,6 +278,40 @@ func TestOneAnswerWins(t *testing.T) {
 	}))
 	s.refused(t, s.guest, exchange.ChallengeOver, "challenge")
 	if err := <-second; err != nil {
+		t.Error(err)
+	}
+}
+
+// What a customer's guest showed in vain is in the audit log, and what a stranger
+// says is not.
+func TestRefusedProofsAreLogged(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	for _, change := range []func(*exchange.Finish){
+		func(f *exchange.Finish) { flip(f.Secret) },     // by anybody
+		func(f *exchange.Finish) { flip(f.Possession) }, // by anybody
+		evidence(func(e *quote.Evidence) { flip(e.PCRs[0].Digest) }),
+	} {
+		s.Tamper(changed(exchange.PathFinish, change))
+		s.refused(t, s.guest, exchange.NotAllowed, "")
+	}
+	s.Tamper(nil)
+	other := s.TCB(t, s.guest)
+	flip(other.Guest.PCRs[0].Digest)
+	s.licence = s.Sell(t, licensing.Terms{Type: licensing.Sale}, other)
+	s.refused(t, s.guest, exchange.NotAllowed, "none of the licence's TCBs")
+	var reasons []string
+	if err := s.Ledger.Audit(t.Context(), 0, func(_ int64, e ledger.Entry) error {
+		if e.What == "claim" {
+			reasons = append(reasons, e.Refused)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(reasons) != 2 || !strings.Contains(reasons[0], "PCR digest") || !strings.Contains(reasons[1], "none of the licence's TCBs") {
+		t.Errorf("reasons %q", reasons)
+	}
+	if _, _, err := s.Ledger.VerifyAudit(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

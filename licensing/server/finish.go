@@ -40,10 +40,20 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 	}
 	p, err := req.prove(c, in)
 	if err != nil {
-		return nil, refuse(exchange.NotAllowed, "%w", err)
+		return nil, s.unproven(ctx, req, c, "", err)
 	}
 	req.log = req.log.With("guest", p.guest, "host", p.Claims.HostID, "vm", p.Claims.VMUUID)
 	return s.release(ctx, req, c, lic, p)
+}
+
+// unproven refuses what a customer's guest showed, and has the audit log know.
+func (s *Server) unproven(ctx context.Context, req *request, c challenge, guest string, cause error) error {
+	refusal := refuse(exchange.NotAllowed, "%w", cause)
+	claim := ledger.Claim{GUID: string(c.Licence), Model: string(c.Model), Guest: guest}
+	if err := s.ledger.Refuse(ctx, claim, cause.Error(), req.now); err != nil {
+		return errors.Join(refusal, err)
+	}
+	return refusal
 }
 
 // challenged takes the challenge that a Finish answers, and refuses an answer
@@ -76,6 +86,9 @@ func (s *Server) release(ctx context.Context, req *request, c challenge, lic lic
 	}
 	defer half.Wipe()
 	lease, err := s.claim(ctx, req, lic, p)
+	if errors.Is(err, errState) {
+		return nil, s.unproven(ctx, req, c, p.guest, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +121,10 @@ func (req *request) half(lic licence) (licensing.Key, error) {
 	return licensing.Key{}, errors.New("the licence has no half for this server's key-release keys")
 }
 
+var errState = errors.New("the state of guest and host is none of the licence's TCBs")
+
 func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) (ledger.Lease, error) {
-	refusal := refuse(exchange.NotAllowed, "the state of guest and host is none of the licence's %d TCBs", len(lic.TCBs))
+	refusal := errState
 	for _, tcb := range lic.TCBs {
 		if mismatch := tcb.Match(p.Evidence.PCRs, p.Record.PCRs); mismatch != nil {
 			req.log.Info("not in this TCB", "tcb", tcb.Name, "cause", mismatch.Error())
@@ -122,6 +137,7 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 		lease, err := s.ledger.Claim(ctx, ledger.Claim{
 			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: p.guest,
 			Clock: ledger.Clock{Resets: p.GuestClock.ResetCount, Restarts: p.GuestClock.RestartCount, Millis: p.GuestClock.Millis},
+			Host:  ledger.HostBoot{AK: hex.EncodeToString(p.hostAK), Resets: p.Clock.ResetCount},
 			Subjects: []ledger.Subject{
 				{Kind: ledger.KindCustomer, ID: lic.customer},
 				{Kind: ledger.KindHost, ID: p.Claims.HostID},

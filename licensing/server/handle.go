@@ -112,6 +112,12 @@ func (s *Server) admit(req *request, r *http.Request) error {
 	if req.exporter, err = r.TLS.ExportKeyingMaterial(exchange.ExporterLabel, nil, exchange.ExporterSize); err != nil {
 		return refuse(exchange.BadRequest, "export from the TLS connection: %w", err)
 	}
+	return s.enter(req, r)
+}
+
+// enter lets a request in that is one of not too many: the caller leaves.
+func (s *Server) enter(req *request, r *http.Request) error {
+	var err error
 	if req.peer, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
 		req.peer = r.RemoteAddr
 	}
@@ -121,6 +127,22 @@ func (s *Server) admit(req *request, r *http.Request) error {
 		return err
 	}
 	return s.limits.enter()
+}
+
+// Admit counts a request for something else on the same port with the server's
+// own: not too many at a time, nor from one address, which waits longer for each
+// that was refused, as done is told.
+func (s *Server) Admit(r *http.Request) (done func(refused bool), err error) {
+	req := &request{log: s.opts.Log}
+	if err := s.enter(req, r); err != nil {
+		return nil, err
+	}
+	return func(refused bool) {
+		s.limits.leave()
+		if refused {
+			s.limits.punish(req, exchange.NotAllowed)
+		}
+	}, nil
 }
 
 func read(w http.ResponseWriter, r *http.Request, limit int64, into parsed) error {

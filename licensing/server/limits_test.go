@@ -247,6 +247,29 @@ func TestThiefOfTheTLSKeyProlongsNothing(t *testing.T) {
 	}
 }
 
+// What else is asked on the server's port counts, too.
+func TestOtherRequestsCount(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Limits: server.Limits{PerIP: server.Rate{PerSecond: 0.001, Burst: 10}}})
+	r := httptest.NewRequest(http.MethodPost, "/v1/hosts/begin", nil)
+	for _, refused := range []bool{false, true, true} {
+		done, err := s.Server.Admit(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done(refused)
+	}
+	let := 0
+	for range 10 {
+		if done, err := s.Server.Admit(r); err == nil {
+			done(false)
+			let++
+		}
+	}
+	if want := 10 - 3 - 2; let != want { // a refusal costs a tenth of the burst more
+		t.Errorf("%d let in, want %d", let, want)
+	}
+}
+
 // nobody is whom to trust when one trusts nobody.
 type nobody struct{}
 

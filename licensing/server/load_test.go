@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +128,7 @@ func (l *load) fill(b testing.TB, stored int) {
 		})
 	}
 	all.Wait()
+	syscall.Sync() // or writing that is what is measured next
 }
 
 // filler are the GUIDs of the nth licence, which lie as random ones do.

@@ -34,6 +34,7 @@ type Ledger interface {
 	Offer(ctx context.Context, id string, data []byte, expires, now time.Time) error
 	Take(ctx context.Context, id string, now time.Time) ([]byte, error)
 	Claim(ctx context.Context, c ledger.Claim, now time.Time) (ledger.Lease, error)
+	Refuse(ctx context.Context, c ledger.Claim, reason string, now time.Time) error
 	Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (ledger.Lease, error)
 	End(ctx context.Context, id, guest string, now time.Time) error
 }

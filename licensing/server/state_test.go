@@ -135,3 +135,14 @@ func (s *sold) subjects(t *testing.T) []ledger.Subject {
 	}
 	return append([]ledger.Subject{{Kind: ledger.KindLicence, ID: string(s.licence.LicenceGUID)}}, last.Subjects...)
 }
+
+// A record of the host is good for the boot that it is of: once the server knows
+// of a later one, a guest that shows an earlier record does not run there now.
+func TestHostThatBootedAgain(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	s.good(t, s.guest)
+	s.Host.Boot(t)
+	s.good(t, s.guest) // for all that the server knows
+	s.good(t, s.StartGuest(t, s.Host, vmB))
+	s.refused(t, s.guest, exchange.NotAllowed, "the host's record is of an earlier boot")
+}

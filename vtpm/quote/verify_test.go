@@ -217,3 +217,30 @@ func TestClockThatIsNotSafe(t *testing.T) {
 		t.Errorf("%v, %+v", r.Err(), r.Step(StepClock))
 	}
 }
+
+// A selection means its registers, whatever number of bytes it has.
+func TestSelectionSizes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mask []byte
+		ok   bool
+	}{
+		"one byte":                 {[]byte{0xff}, true},
+		"three bytes":              {[]byte{0xff, 0, 0}, true},
+		"four bytes":               {[]byte{0xff, 0, 0, 0}, true},
+		"register 24":              {[]byte{0xff, 0, 0, 1}, false},
+		"a byte earlier":           {[]byte{0, 0xff}, false},
+		"nothing":                  {nil, false},
+		"bits in the other order":  {[]byte{0x7f, 0x80, 0}, false},
+		"the last register is not": {[]byte{0x7f, 0, 0}, false},
+	} {
+		h := newHost(t)
+		h.spec.selections[0].mask = tt.mask
+		r := Verify(must(h.sign().Marshal()), h.policy())
+		if tt.ok && !r.OK() {
+			t.Errorf("%s: %v", name, r.Err())
+		}
+		if !tt.ok {
+			wantFailure(t, r, StepSelection)
+		}
+	}
+}

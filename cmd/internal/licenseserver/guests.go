@@ -49,7 +49,7 @@ func (g *guests) Reload(m Material) error {
 		service, err := enrol.New(enrol.Options{
 			CA: m.Authority.Certificate, Key: m.Authority.Key,
 			Roots:  func(context.Context) ([]*x509.Certificate, error) { return m.TPMVendors, nil },
-			Policy: enrol.AllowList{Path: m.Authority.AllowList}, Ledger: g.ledger, Now: g.now,
+			Policy: enrol.AllowList{Path: m.Authority.AllowList}, Ledger: g.ledger, Now: g.now, Admit: g.exchange.Admit,
 		})
 		if err != nil {
 			return err

@@ -272,8 +272,17 @@ func testRolledBack(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}
 	must[ledger.Lease](t)(l.Claim(ctx, at(5, 1, 1000), noon))
 	must[ledger.Lease](t)(l.Claim(ctx, at(6, 0, 1), noon)) // another boot
-	other := claim(1, "b")
-	must[ledger.Lease](t)(l.Claim(ctx, other, noon))
+	on := func(guest, ak string, resets uint32) ledger.Claim {
+		c := claim(1, guest)
+		c.Host = ledger.HostBoot{AK: ak, Resets: resets}
+		return c
+	}
+	must[ledger.Lease](t)(l.Claim(ctx, on("b", "x", 7), noon))
+	must[ledger.Lease](t)(l.Claim(ctx, on("c", "x", 8), noon))
+	_, err := open(t).Claim(ctx, on("b", "x", 7), noon) // the host has booted since
+	wants(t, "an earlier boot of the host", err, ledger.ErrRolledBack)
+	must[ledger.Lease](t)(l.Claim(ctx, on("b", "x", 8), noon))
+	must[ledger.Lease](t)(l.Claim(ctx, on("b", "y", 1), noon)) // another host
 }
 
 // testLongest: a lease cannot be renewed forever without another proof.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 // Server is a PostgreSQL on a socket in a directory of its own.
@@ -29,8 +30,10 @@ func program(t testing.TB, name string) string {
 	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name); err == nil && len(found) > 0 {
 		return found[len(found)-1]
 	}
-	if path, err := exec.LookPath(name); err == nil {
-		return path
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return filepath.Join(dir, name)
+		}
 	}
 	if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "postgres") {
 		t.Fatalf("%s is required and not installed", name)
@@ -64,25 +67,27 @@ func Start(t testing.TB) *Server {
 		attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
 	data := filepath.Join(dir, "data")
-	make := exec.Command(initdb, "-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-	make.SysProcAttr, make.Dir = attributes, dir
-	if out, err := make.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
+	if err := (run.Cmd{
+		Path: initdb, Args: []string{"-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"},
+		Dir: dir, SysProcAttr: attributes,
+	}).Run(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	run := exec.Command(postgres, "-D", data, "-k", dir, "-c", "listen_addresses=")
-	run.SysProcAttr, run.Dir = attributes, dir
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	run.Stdout, run.Stderr = log, log
-	if err := run.Start(); err != nil {
+	t.Cleanup(func() { log.Close() })
+	server, err := run.Cmd{
+		Path: postgres, Args: []string{"-D", data, "-k", dir, "-c", "listen_addresses="},
+		Dir: dir, Stdout: log, Stderr: log, SysProcAttr: attributes,
+	}.Start(context.WithoutCancel(t.Context()))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		run.Process.Signal(syscall.SIGQUIT) // ends without waiting for clients
-		run.Wait()
+		server.Signal(syscall.SIGQUIT) // ends without waiting for clients
+		server.Wait()
 	})
 	s := &Server{dir}
 	s.wait(t)
