@@ -7,10 +7,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -47,7 +46,7 @@ func (f *flags) ocsp() func(s session) pki.StatusSource {
 // readLicence reads a licence and its customer's certificates, and refuses what
 // this server would not release a key for.
 func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSource, paths []string) (ledger.Licence, error) {
-	text, err := readFile(paths[0], licensing.MaxDocument)
+	text, err := guestcli.ReadFile(paths[0], licensing.MaxDocument)
 	if err != nil {
 		return ledger.Licence{}, err
 	}
@@ -173,28 +172,4 @@ func limit(lic ledger.Licence) string {
 		return fmt.Sprintf("%s %s", lic.Type, day(lic.NotAfter))
 	}
 	return string(lic.Type)
-}
-
-// readFile reads a regular file of at most max bytes.
-func readFile(path string, max int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("read %q: not a file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", path, err)
-	}
-	if len(data) > max {
-		return nil, fmt.Errorf("read %q: more than %d bytes", path, max)
-	}
-	return data, nil
 }

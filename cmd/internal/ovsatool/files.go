@@ -15,30 +15,6 @@ import (
 // private is the mode of what the tool writes.
 const private = 0o600
 
-// readFile reads a regular file of at most max bytes.
-func readFile(path string, max int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %q: not a file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", path, err)
-	}
-	if len(data) > max {
-		return nil, fmt.Errorf("read %q: more than %d bytes", path, max)
-	}
-	return data, nil
-}
-
 // outputs are the files of one run: all of them are written, or none.
 type outputs struct {
 	force bool // replace what is there

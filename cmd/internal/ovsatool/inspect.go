@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
@@ -54,7 +55,7 @@ func (s session) inspectFile(ctx context.Context, c call, path string) (rows, er
 		return nil, errors.New("not a file")
 	}
 	if info.Size() <= licensing.MaxKeyStore {
-		file, err := readFile(path, licensing.MaxKeyStore)
+		file, err := guestcli.ReadFile(path, licensing.MaxKeyStore)
 		if err != nil {
 			return nil, err
 		}

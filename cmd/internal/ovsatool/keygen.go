@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
@@ -245,7 +246,7 @@ func signFile(ctx context.Context, s session, c call) error {
 const maxSignature = 256
 
 func verifyFile(ctx context.Context, s session, c call) error {
-	text, err := readFile(c.get("v"), maxSignature)
+	text, err := guestcli.ReadFile(c.get("v"), maxSignature)
 	if err != nil {
 		return err
 	}
@@ -276,7 +277,7 @@ func reseal(ctx context.Context, s session, c call) error {
 		return err
 	}
 	open := func() (*licensing.KeyStore, error) {
-		file, err := readFile(c.get("k"), licensing.MaxKeyStore)
+		file, err := guestcli.ReadFile(c.get("k"), licensing.MaxKeyStore)
 		if err != nil {
 			return nil, err
 		}

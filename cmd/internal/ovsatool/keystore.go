@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/lock"
@@ -58,7 +59,7 @@ func (s session) verifier(c call) (pki.Verifier, error) {
 		Warn: func(err error) { s.say("warning: %v; let pass", err) },
 	}
 	for _, path := range c.all("ocsp") {
-		response, err := readFile(path, pki.MaxFile)
+		response, err := guestcli.ReadFile(path, pki.MaxFile)
 		if err != nil {
 			return pki.Verifier{}, err
 		}
@@ -100,7 +101,7 @@ func parsePCRs(list string) ([]int, error) {
 // open opens the key store of -k.
 func (s session) open(ctx context.Context, c call) (*licensing.KeyStore, error) {
 	path := c.get("k")
-	file, err := readFile(path, licensing.MaxKeyStore)
+	file, err := guestcli.ReadFile(path, licensing.MaxKeyStore)
 	if err != nil {
 		return nil, fmt.Errorf("open key store: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
@@ -248,7 +249,7 @@ func readOffer(c call, isv, customer *x509.Certificate) (licensing.Offer, error)
 // readOwn reads a document that the owner of a certificate signed.
 func readOwn[D licensing.Document](path string, signer *x509.Certificate) (D, error) {
 	var none D
-	file, err := readFile(path, licensing.MaxDocument)
+	file, err := guestcli.ReadFile(path, licensing.MaxDocument)
 	if err != nil {
 		return none, err
 	}

@@ -142,7 +142,7 @@ func (s session) quoted(ctx context.Context, c call) (guestPCRs, hostPCRs []quot
 	}
 	guestPCRs, hostPCRs = r.Evidence.PCRs, r.Record.PCRs
 	if c.has("from-record") {
-		record, err := readFile(c.get("from-record"), quote.MaxRecord)
+		record, err := guestcli.ReadFile(c.get("from-record"), quote.MaxRecord)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -175,7 +175,7 @@ func (s session) evidence(ctx context.Context, c call) (evidence, nonce []byte, 
 	if err != nil || len(nonce) < quote.MinNonce || len(nonce) > quote.MaxNonce {
 		return nil, nil, guestcli.Usagef("-nonce is %d to %d bytes in hex", quote.MinNonce, quote.MaxNonce)
 	}
-	evidence, err = readFile(c.get("guest-quote"), quote.MaxEvidence+1)
+	evidence, err = guestcli.ReadFile(c.get("guest-quote"), quote.MaxEvidence+1)
 	return bytes.TrimSuffix(evidence, []byte("\n")), nonce, err
 }
 
