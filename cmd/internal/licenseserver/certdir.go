@@ -211,11 +211,13 @@ func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
-// explain adds what to do about an error of the directory.
+// explain adds what to do about an error of the directory's files.
 func (d certDir) explain(err error) error {
+	var at *fs.PathError
+	if !errors.As(err, &at) || !strings.HasPrefix(filepath.Clean(at.Path)+"/", filepath.Clean(string(d))+"/") {
+		return err
+	}
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return hint.Wrap(err, "run it as the owner of %s: sudo -u ovsa ...", strings.TrimSuffix(string(d), "/"))
 	case errors.Is(err, fs.ErrNotExist) && hint.Of(err) == "":
