@@ -61,9 +61,10 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func (h *head) read(ctx context.Context, q querier) error {
+// read reads the end of the log; forUpdate is a Dialect's.
+func (h *head) read(ctx context.Context, q querier, forUpdate string) error {
 	var hash []byte
-	err := q.QueryRowContext(ctx, `SELECT seq, hash, seen FROM head WHERE id = 1`).Scan(&h.seq, &hash, &h.seen)
+	err := q.QueryRowContext(ctx, `SELECT seq, hash, seen FROM head WHERE id = 1`+forUpdate).Scan(&h.seq, &hash, &h.seen)
 	if err == nil && len(hash) != sha256.Size {
 		err = fmt.Errorf("its hash has %d bytes", len(hash))
 	}
@@ -74,8 +75,8 @@ func (h *head) read(ctx context.Context, q querier) error {
 	return nil
 }
 
-func (t *txn) open() error {
-	err := t.head.read(t.ctx, t.tx)
+func (t *txn) open(forUpdate string) error {
+	err := t.head.read(t.ctx, t.tx, forUpdate)
 	t.was = t.head
 	return err
 }
@@ -145,7 +146,7 @@ func (l *Ledger) Audit(ctx context.Context, after int64, f func(seq int64, e Ent
 // which entry does not follow from those before it.
 func (l *Ledger) VerifyAudit(ctx context.Context) (entries int64, last [sha256.Size]byte, err error) {
 	var end head
-	if err := end.read(ctx, l.db); err != nil {
+	if err := end.read(ctx, l.db, ""); err != nil {
 		return 0, last, err
 	}
 	last = genesis()

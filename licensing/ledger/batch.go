@@ -133,13 +133,8 @@ func (b *batch) transact(f func(*txn) error) error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback()
-	if b.dialect.Lock != "" {
-		if _, err := tx.ExecContext(ctx, b.dialect.Lock); err != nil {
-			return fmt.Errorf("lock: %w", err)
-		}
-	}
 	t := &txn{ctx: ctx, tx: tx}
-	if err := t.open(); err != nil {
+	if err := t.open(b.dialect.ForUpdate); err != nil {
 		return err
 	}
 	if err := f(t); err != nil {

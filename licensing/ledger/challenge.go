@@ -8,12 +8,18 @@ import (
 	"time"
 )
 
+// sweepEvery is how often challenges that are over are removed.
+const sweepEvery = time.Second
+
 // Offer keeps what a server has to remember of a challenge until it is answered
-// or over. Challenges that are over go.
+// or over. Challenges that are over go, soon.
 func (l *Ledger) Offer(ctx context.Context, id string, data []byte, expires, now time.Time) error {
 	err := l.batch.do(ctx, func(t *txn) error {
-		if _, err := t.tx.ExecContext(t.ctx, `DELETE FROM challenges WHERE expires <= $1`, stamp(now)); err != nil {
-			return err
+		if now.Sub(unstamp(l.swept.Load())) >= sweepEvery {
+			if _, err := t.tx.ExecContext(t.ctx, `DELETE FROM challenges WHERE expires <= $1`, stamp(now)); err != nil {
+				return err
+			}
+			l.swept.Store(stamp(now))
 		}
 		_, err := t.tx.ExecContext(t.ctx, `INSERT INTO challenges VALUES ($1, $2, $3)`, id, data, stamp(expires))
 		return err

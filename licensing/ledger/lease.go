@@ -148,27 +148,22 @@ func (t *txn) clocks(c Claim) (verdict, err error) {
 
 // goesOn remembers the clock of a guest or a host, and refuses one that is behind.
 func (t *txn) goesOn(whose string, c Clock) (verdict, err error) {
+	resets, restarts, millis := int64(c.Resets), int64(c.Restarts), int64(c.Millis)
+	done, err := t.tx.ExecContext(t.ctx, `INSERT INTO guests VALUES ($1, $2, $3, $4)
+		ON CONFLICT (guest) DO UPDATE SET resets = excluded.resets, restarts = excluded.restarts, millis = excluded.millis
+		WHERE guests.resets < excluded.resets
+		OR guests.resets = excluded.resets AND guests.restarts <= excluded.restarts AND guests.millis <= excluded.millis`,
+		whose, resets, restarts, millis)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := done.RowsAffected(); err != nil || n > 0 {
+		return nil, err
+	}
 	var last Clock
 	err = t.tx.QueryRowContext(t.ctx, `SELECT resets, restarts, millis FROM guests WHERE guest = $1`, whose).
 		Scan(&last.Resets, &last.Restarts, &last.Millis)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, err
-	}
-	if c.before(last) {
-		return fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c), nil
-	}
-	if c == last && err == nil {
-		return nil, nil
-	}
-	_, err = t.tx.ExecContext(t.ctx, `INSERT INTO guests VALUES ($1, $2, $3, $4)
-		ON CONFLICT (guest) DO UPDATE SET resets = excluded.resets, restarts = excluded.restarts, millis = excluded.millis`,
-		whose, int64(c.Resets), int64(c.Restarts), int64(c.Millis))
-	return nil, err
-}
-
-func (c Clock) before(last Clock) bool {
-	return c.Resets < last.Resets ||
-		c.Resets == last.Resets && (c.Restarts < last.Restarts || c.Millis < last.Millis)
+	return fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c), err
 }
 
 // slot makes the guest's earlier leases end, and says whether there is room.

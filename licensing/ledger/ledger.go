@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -84,8 +85,11 @@ type Subject struct {
 type Dialect struct {
 	Name string
 	Blob string // type of a column of bytes
-	// Lock is run first in each transaction, "" for nothing.
+	// Lock is run first in a transaction that changes the schema, "" for nothing.
 	Lock string
+	// ForUpdate ends a SELECT of the row that each decision changes, so that
+	// transactions follow each other; "" where they do by themselves.
+	ForUpdate string
 }
 
 // Ledger is one open database. It is safe for concurrent use, PostgreSQL's also
@@ -94,6 +98,7 @@ type Ledger struct {
 	db      *sql.DB
 	dialect Dialect
 	batch   *batch
+	swept   atomic.Int64 // when challenges that were over were removed
 }
 
 // Open takes an open database and brings its schema up to date. The ledger

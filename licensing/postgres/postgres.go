@@ -14,9 +14,9 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
 
-// lock makes transactions of all servers follow each other: each continues the
-// one audit chain. It is held until the transaction ends. The number is this
-// program's own, "ovsa" in ASCII.
+// lock makes servers that start together bring the schema up to date one after
+// another. It is held until the transaction ends. The number is this program's own,
+// "ovsa" in ASCII.
 const lock = `SELECT pg_advisory_xact_lock(1870033761)`
 
 // maxConns is how many connections one server has at most.
@@ -35,7 +35,7 @@ func Open(ctx context.Context, url string) (*ledger.Ledger, error) {
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	l, err := ledger.Open(ctx, db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock})
+	l, err := ledger.Open(ctx, db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock, ForUpdate: " FOR UPDATE"})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s/%s: %w", config.Host, config.Database, err), db.Close())
 	}

@@ -39,6 +39,9 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 		return nil, err
 	}
 	p, err := req.prove(c, in)
+	if err == nil {
+		err = p.young(req.now, s.opts.RecordAge)
+	}
 	if err != nil {
 		return nil, s.unproven(ctx, req, c, "", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
@@ -61,6 +62,22 @@ func (req *request) prove(c challenge, in *exchange.Finish) (proof, error) {
 	}
 	p.guest = hex.EncodeToString(name)
 	return p, nil
+}
+
+// young refuses a host's record that is older than age, unless that is 0. The host
+// says when it made it, and has signed that.
+func (p proof) young(now time.Time, age time.Duration) error {
+	if age == 0 {
+		return nil
+	}
+	made, err := time.Parse(time.RFC3339, p.Claims.Time)
+	if err != nil {
+		return fmt.Errorf("the host's record: %w", err)
+	}
+	if old := now.Sub(made); old > age {
+		return fmt.Errorf("the host's record is %s old, and may be %s: start the guest again", old.Round(time.Second), age)
+	}
+	return nil
 }
 
 // claimedVM is the VM that the record in evidence is about. Any VM of an enrolled

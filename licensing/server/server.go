@@ -79,6 +79,7 @@ type Options struct {
 	Challenge  time.Duration // that a challenge may be answered; 1 minute
 	Lease      time.Duration // that a lease lasts; 10 minutes
 	ProofEvery time.Duration // that a lease is renewed without another proof; 24 hours
+	RecordAge  time.Duration // that a host's record may have; 0 is any age
 	Limits     Limits
 	Now        func() time.Time // nil: time.Now
 	Log        *slog.Logger     // nil: none

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,4 +146,14 @@ func TestHostThatBootedAgain(t *testing.T) {
 	s.good(t, s.guest) // for all that the server knows
 	s.good(t, s.StartGuest(t, s.Host, vmB))
 	s.refused(t, s.guest, exchange.NotAllowed, "the host's record is of an earlier boot")
+}
+
+// Where records may not be old, a guest has to be started again in time.
+func TestOldRecord(t *testing.T) {
+	var later atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{RecordAge: 20 * time.Minute, Now: now})
+	s.good(t, s.guest)
+	later.Store(int64(21 * time.Minute))
+	s.refused(t, s.guest, exchange.NotAllowed, "the host's record is 21m")
 }

@@ -49,7 +49,7 @@ func open(path, mode string) (*sql.DB, error) {
 	}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
 		"mode": {mode}, "_txlock": {"immediate"}, "_journal_mode": {"WAL"}, "_synchronous": {"FULL"},
-		"_foreign_keys": {"true"}, "_busy_timeout": {"10000"},
+		"_foreign_keys": {"true"}, "_busy_timeout": {"10000"}, "_stmt_cache_size": {"64"},
 	}.Encode()}
 	db, err := sql.Open("sqlite3", dsn.String())
 	if err != nil {

@@ -19,7 +19,10 @@ import (
 // Guests makes the service for guests and their hosts: licensing/server, and
 // licensing/enrol where the server has an attestation authority.
 func Guests(_ context.Context, c Config) (Service, error) {
-	exchange, err := proto.New(c.Ledger, proto.Options{Now: c.Now, Log: c.Log, Metrics: c.Metrics})
+	exchange, err := proto.New(c.Ledger, proto.Options{
+		Now: c.Now, Log: c.Log, Metrics: c.Metrics,
+		Lease: c.Lasting.Lease, ProofEvery: c.Lasting.ProofEvery, RecordAge: c.Lasting.RecordAge,
+	})
 	if err != nil {
 		return nil, err
 	}

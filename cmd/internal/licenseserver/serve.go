@@ -32,6 +32,7 @@ type serveOptions struct {
 	connections int
 	perClient   int
 	drain       time.Duration
+	lasting     Lasting
 	status      pki.StatusSource
 }
 
@@ -45,15 +46,21 @@ func serveVerb() verb {
 			connections := f.number("max-connections", 4096, "connections at the same time (default 4096)")
 			perClient := f.number("max-per-client", 256, "connections of one address at the same time (default 256)")
 			drain := f.duration("drain", 30*time.Second, "how long requests may still take at the end")
+			lease := f.duration("lease", 10*time.Minute, "how long a lease lasts, and a revocation takes at most")
+			proofs := f.duration("proof-every", 24*time.Hour, "how long a lease is renewed without another proof")
+			age := f.duration("record-age", 0, "how old what a host says of a guest's start may be; 0s for any age")
 			status := f.ocsp()
 			return func(ctx context.Context, s session, _ []string) error {
 				if *connections < 1 || *perClient < 1 || *drain < 0 {
 					return guestcli.Usagef("limits are numbers from 1, and a drain is no negative duration")
 				}
+				if *lease < time.Second || *proofs < *lease || *age < 0 {
+					return guestcli.Usagef("a lease lasts a second or longer, and no longer than a proof; no record has a negative age")
+				}
 				if s.NewService == nil {
 					return hint.Wrap(guestcli.Usagef("answering guests is not in this version yet"), "what there is: license_server help")
 				}
-				return s.serve(ctx, serveOptions{certDir(*dir), *db, *listen, *ops, *connections, *perClient, *drain, status(s)})
+				return s.serve(ctx, serveOptions{certDir(*dir), *db, *listen, *ops, *connections, *perClient, *drain, Lasting{*lease, *proofs, *age}, status(s)})
 			}
 		},
 	}
@@ -75,7 +82,7 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 	registry := newRegistry()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // until requests are answered
 	defer stop()
-	service, err := s.NewService(running, Config{Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now})
+	service, err := s.NewService(running, Config{Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now, Lasting: o.lasting})
 	if err != nil {
 		return err
 	}

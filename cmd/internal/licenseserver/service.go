@@ -27,6 +27,14 @@ type Config struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 	Now      func() time.Time
+	Lasting  Lasting
+}
+
+// Lasting is how long things last.
+type Lasting struct {
+	Lease      time.Duration
+	ProofEvery time.Duration // that a lease is renewed without another proof
+	RecordAge  time.Duration // of a host's record; 0 for any
 }
 
 // NewService makes a service, whose own tasks end with ctx.
