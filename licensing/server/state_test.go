@@ -37,6 +37,31 @@ func TestAnotherStateOfTheHost(t *testing.T) {
 	s.refused(t, s.guest, exchange.NotAllowed, "none of the licence's")
 }
 
+// Of several states that a licence allows, the one that the guest is in suffices,
+// while it is not revoked.
+func TestOneOfSeveralStates(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	right := s.TCB(t, s.guest)
+	wrong := right
+	wrong.Guest.PCRs = slices.Clone(right.Guest.PCRs)
+	wrong.Guest.PCRs[0].Digest = bytes.Repeat([]byte{9}, 32)
+	s.licence = s.Sell(t, licensing.Terms{Type: licensing.Sale}, wrong, right)
+	s.good(t, s.guest)
+	id, err := right.ID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcb := ledger.Subject{Kind: ledger.KindTCB, ID: id}
+	if err := s.Ledger.Revoke(t.Context(), tcb, "old firmware", now()); err != nil {
+		t.Fatal(err)
+	}
+	s.refused(t, s.guest, exchange.Revoked, "revoked")
+	if err := s.Ledger.Unrevoke(t.Context(), tcb, now()); err != nil {
+		t.Fatal(err)
+	}
+	s.good(t, s.guest)
+}
+
 func TestHostThatIsNotEnrolled(t *testing.T) {
 	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
 	s.refused(t, s.StartGuest(t, vtpmtest.New(t), vmB), exchange.NotAllowed, "host AK certified")

@@ -266,12 +266,20 @@ func (s session) modelRows(ctx context.Context, c call, f *os.File, size int64) 
 	r := rows{
 		{"kind", string(licensing.KindModel)}, {"signature", "valid"}, {"signer", s.signerRows(c, signer)},
 		{"name", info.Name}, {"description", info.Description}, {"version", info.Version}, {"model_guid", info.GUID}, {"model_sha256", m.Digest().String()},
+		{"chunks", chunks(m)},
 	}
 	var files []rows
 	for _, file := range m.Files() {
 		files = append(files, rows{{"name", file.Name}, {"size", file.Size}})
 	}
 	return append(r, row{"file", files}), nil
+}
+
+func chunks(m *model.Container) string {
+	if m.HasDigests() {
+		return "SHA-256 of each, signed"
+	}
+	return "AES-GCM tags alone: those who have the key can make others"
 }
 
 func leaseRows(l licensing.Lease) rows {
