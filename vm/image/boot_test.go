@@ -54,21 +54,38 @@ func TestBuiltImageBoots(t *testing.T) {
 func checkGuest(t *testing.T, client *ssh.Client) {
 	t.Helper()
 	for _, c := range []struct{ cmd, want string }{
+		// What a login needs is there when it is let in.
 		{"hostname", "ovsa-runtime"},
 		{"id -un; id -nG", "ovsa\novsa tss"},
 		{"sudo -n id -u", "0"},
+		{"stat -c %T:%m /tmp; mountpoint -q /tmp && touch /tmp/early && echo mounted", "0:/tmp\nmounted"},
+		{"systemctl is-system-running --wait", "running"},
+		// All else, once the guest has started: as if nothing had been put off.
+		{"systemctl --failed --no-legend --plain", ""},
+		{"ls /tmp/early", "/tmp/early"},
 		{"cat /etc/hostname 2>/dev/null; getent hosts $(hostname) >/dev/null && echo resolves", "resolves"},
+		{"resolvectl status | head -1", "Global"},
 		{"test $(df --output=size -m / | tail -1) -gt 5500 && echo grown", "grown"},
+		{"test ! -e /var/lib/ovsactl/growing && echo finished", "finished"},
 		{"sudo -n passwd -S ovsa | cut -d' ' -f2; sudo -n passwd -S root | cut -d' ' -f2", "L\nL"},
 		{"ls /etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_ed25519_key"},
-		{"systemctl is-system-running --wait", "running"},
-		{"systemctl --failed --no-legend --plain", ""},
 		{"test -s /etc/machine-id && echo set", "set"},
 		{"cat /proc/swaps | wc -l", "1"},
+		{"findmnt -no FSTYPE,OPTIONS /", "ext4 rw,relatime,discard"},
+		{"stat -c %n:%a:%U:%G /dev/fuse /dev/loop-control /dev/net/tun",
+			"/dev/fuse:666:root:root\n/dev/loop-control:660:root:disk\n/dev/net/tun:666:root:root"},
+		{"cat /sys/kernel/security/lsm", "lockdown,capability,landlock,yama,apparmor,ima,evm"},
+		{"sudo -n journalctl -b -u ssh.service | grep -c 'Server listening on 0.0.0.0'", "1"},
+		{"sudo -n journalctl -b -k | grep -c 'Linux version'", "1"},
+		{"test -d /var/log/journal/$(cat /etc/machine-id) && echo kept", "kept"},
+		{"loginctl list-seats --no-legend | awk '{print $1}'", "seat0"}, // the power button is its business
 	} {
 		if got := ask(t, client, c.cmd); got != c.want {
 			t.Errorf("%s: %q, want %q", c.cmd, got, c.want)
 		}
+	}
+	if got, err := strconv.ParseInt(ask(t, client, "date +%s"), 10, 64); err != nil || time.Since(time.Unix(got, 0)).Abs() > 5*time.Second {
+		t.Errorf("the guest's time is %v, %v", time.Unix(got, 0), err)
 	}
 	t.Log(ask(t, client, "systemd-analyze; systemd-analyze blame | head -8; df -m / | tail -1"))
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ovsactl/ovsactl/vm/image/guest"
+	"github.com/ovsactl/ovsactl/vm/image/internal/initrd"
 )
 
 // builderVersion changes when the builder makes another image from the same
@@ -26,7 +27,7 @@ func (b Build) Digest() string {
 	for _, field := range []string{
 		"ovsactl-image-build", builderVersion, b.Suite, b.Mirror,
 		strings.Join(slices.Compact(packages), ","), fmt.Sprint(b.Size), hex.EncodeToString(tree[:]),
-		strings.Join(basePackages(b.Suite), ","), kernelArgs,
+		strings.Join(basePackages(b.Suite), ","), kernelArgs, string(initrd.Digest()),
 	} {
 		fmt.Fprintf(h, "%d:%s", len(field), field)
 	}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/ovsactl/ovsactl/templates"
@@ -32,6 +34,10 @@ func Files() []File {
 	files := []File{
 		{templates.AnnounceScriptPath, 0o755, templates.AnnounceScript},
 		{templates.AnnounceUnitPath, 0o644, templates.AnnounceUnit},
+	}
+	for _, unit := range slices.Sorted(maps.Keys(startupWeights())) {
+		text := fmt.Sprintf("# Until the guest has started: see startupWeights in vm/image/guest.\n[Service]\nStartupCPUWeight=%s\n", startupWeights()[unit])
+		files = append(files, File{"/etc/systemd/system/" + unit + ".d/ovsactl-startup.conf", 0o644, []byte(text)})
 	}
 	err := fs.WalkDir(tree, "root", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -57,12 +63,35 @@ func Files() []File {
 	return files
 }
 
+// startupWeights gives the processor, while a guest starts, to what a login
+// needs, and what is left of it to the rest (systemd.resource-control(5),
+// StartupCPUWeight). Nothing waits for anything else because of it: with
+// processors to spare, all of it starts at once.
+func startupWeights() map[string]string {
+	weights := map[string]string{
+		// It finds the network card first; the other devices are in no hurry.
+		"systemd-udevd.service": "10",
+		// Components that fill the disk must not get ahead of it too far.
+		"ovsactl-grow.service": "10",
+	}
+	for _, unit := range []string{
+		"dbus.service", "getty@.service", "ovsactl-static-nodes.service", "serial-getty@.service",
+		"systemd-journal-flush.service", "systemd-journald.service", "systemd-logind.service",
+		"systemd-random-seed.service", "systemd-resolved.service", "systemd-tmpfiles-setup.service",
+		"systemd-udev-trigger.service", "systemd-user-sessions.service",
+	} {
+		weights[unit] = "1" // and not idle: whoever keeps a guest busy from its first second on does not stop it
+	}
+	return weights
+}
+
 // Enable lists the units that start at boot, Mask those that must not: timers
 // and services that cost start-up time and that a guest of ours has no use for.
 func Enable() []string {
 	return []string{
 		"systemd-networkd.service", "systemd-resolved.service", "ssh.service",
-		"ovsactl-identity.service", templates.AnnounceUnitName,
+		"ovsactl-grow.service", "ovsactl-identity.service", "ovsactl-static-nodes.service",
+		templates.AnnounceUnitName,
 	}
 }
 
@@ -78,12 +107,37 @@ func Mask() []string {
 		"modprobe@configfs.service", "modprobe@dm_mod.service", "modprobe@drm.service",
 		"modprobe@efi_pstore.service", "modprobe@fuse.service", "modprobe@loop.service",
 		"systemd-udev-load-credentials.service",
+		"sshd-keygen.service", // ovsactl-identity.service makes the key
+		"proc-sys-fs-binfmt_misc.automount", "systemd-hibernate-clear.service",
+		"systemd-networkd-persistent-storage.service",
+		"systemd-repart.service", // ovsactl-grow.service runs it where there is something to do
+		// ovsactl-static-nodes.service does their work, once and not before udev.
+		"kmod-static-nodes.service", "systemd-tmpfiles-setup-dev-early.service", "systemd-tmpfiles-setup-dev.service",
 		// Of the TPM these use, each takes seconds without KVM. PCR 11 is then
 		// what the firmware measured of the unified kernel image, and nothing
 		// else: it can be told from the image alone.
 		"systemd-pcrmachine.service", "systemd-pcrphase-initrd.service", "systemd-pcrphase-sysinit.service",
 		"systemd-pcrphase.service", "systemd-tpm2-setup-early.service", "systemd-tpm2-setup.service",
+		"systemd-pcrextend.socket", "systemd-pcrlock.socket",
 	}
+}
+
+// Removed lists what packages install and every login would run: programs for
+// the message of the day, which cost it a quarter of a second without KVM.
+func Removed() []string { return []string{"/etc/update-motd.d"} }
+
+// Hidden lists the files of packages that links to /dev/null of the same names
+// below /etc switch off (systemd.generator(7), tmpfiles.d(5)).
+func Hidden() []string {
+	var paths []string
+	// Generators that find nothing to do here. One finds vsock, and loads five
+	// modules for it; one takes units from whoever makes the SMBIOS tables, and
+	// nobody measures those.
+	for _, name := range []string{"debug", "gpt-auto", "hibernate-resume", "run", "ssh", "system-update", "tpm2"} {
+		paths = append(paths, "/etc/systemd/system-generators/systemd-"+name+"-generator")
+	}
+	// It keeps everybody out until the last unit has started.
+	return append(paths, "/etc/tmpfiles.d/systemd-nologin.conf")
 }
 
 // Digest identifies everything in this package that shapes an image.
@@ -94,7 +148,7 @@ func Digest() [sha256.Size]byte {
 		writeField(h, []byte(f.Mode.String()))
 		writeField(h, f.Data)
 	}
-	for _, units := range [][]string{Enable(), Mask(), {User}} {
+	for _, units := range [][]string{Enable(), Mask(), Hidden(), Removed(), {User}} {
 		for _, u := range units {
 			writeField(h, []byte(u))
 		}

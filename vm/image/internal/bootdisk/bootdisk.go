@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,6 +37,8 @@ type Spec struct {
 	Label   string   // of the root file system
 	Seed    [32]byte // partition and file system UUIDs are derived from it
 	Cmdline string   // of the kernel, after root=
+	// Initrd makes the initrd for a kernel of the tree; nil: the tree's own.
+	Initrd func(tree fs.FS, kernel string) ([]byte, error)
 }
 
 const (
@@ -96,28 +99,44 @@ func (b *builder) ukiPath() string { return filepath.Join(b.out, "uki.efi") }
 
 // cmdline is the kernel's whole command line.
 func (b *builder) cmdline() string {
-	return strings.TrimSpace("root=PARTUUID=" + b.uuid("root") + " rw " + b.spec.Cmdline)
+	return strings.TrimSpace("root=PARTLABEL=" + b.rootName() + " " + b.spec.Cmdline)
+}
+
+// rootName is the root partition's name, as good as its UUID, and one that the
+// kernel tells to whoever has no blkid(8).
+func (b *builder) rootName() string {
+	return "root-" + strings.ReplaceAll(b.uuid("root"), "-", "")[:16]
 }
 
 // unifiedKernel copies kernel and initrd out of the tree and joins them with
 // the stub.
 func (b *builder) unifiedKernel(context.Context) error {
-	kernelPath, version, err := findKernel(b.spec.Root)
+	dir, err := os.OpenRoot(b.spec.Root)
 	if err != nil {
 		return err
 	}
-	var inputs [4][]byte
-	for i, path := range []string{stubPath, "usr/lib/os-release", kernelPath, "boot/initrd.img-" + version} {
-		if inputs[i], err = readFile(b.spec.Root, path); err != nil {
+	defer dir.Close()
+	tree := dir.FS()
+	kernelPath, version, err := findKernel(tree)
+	if err != nil {
+		return err
+	}
+	var inputs [3][]byte
+	for i, name := range []string{stubPath, "usr/lib/os-release", kernelPath} {
+		if inputs[i], err = fs.ReadFile(tree, name); err != nil {
 			return err
 		}
+	}
+	initrd, err := b.initrd(tree, version)
+	if err != nil {
+		return fmt.Errorf("initrd: %w", err)
 	}
 	cmdline := b.cmdline()
 	image, err := uki.Append(inputs[0], []uki.Section{
 		{Name: ".osrel", Data: inputs[1]},
 		{Name: ".cmdline", Data: append([]byte(cmdline), 0)},
 		{Name: ".uname", Data: []byte(version)},
-		{Name: ".initrd", Data: inputs[3]},
+		{Name: ".initrd", Data: initrd},
 		{Name: ".linux", Data: inputs[2]},
 	})
 	if err != nil {
@@ -127,34 +146,27 @@ func (b *builder) unifiedKernel(context.Context) error {
 	return errors.Join(
 		os.WriteFile(b.ukiPath(), image, 0o600),
 		os.WriteFile(filepath.Join(b.out, KernelName), inputs[2], 0o644),
-		os.WriteFile(filepath.Join(b.out, InitrdName), inputs[3], 0o644),
+		os.WriteFile(filepath.Join(b.out, InitrdName), initrd, 0o644),
 		os.WriteFile(filepath.Join(b.out, CmdlineName), []byte(cmdline+"\n"), 0o644),
 	)
 }
 
+func (b *builder) initrd(tree fs.FS, version string) ([]byte, error) {
+	if b.spec.Initrd != nil {
+		return b.spec.Initrd(tree, version)
+	}
+	return fs.ReadFile(tree, "boot/initrd.img-"+version)
+}
+
 // findKernel returns the tree's newest kernel and its version.
-func findKernel(root string) (path, version string, err error) {
-	names, err := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
+func findKernel(tree fs.FS) (name, version string, err error) {
+	names, err := fs.Glob(tree, "boot/vmlinuz-*")
 	if err != nil || len(names) == 0 {
 		return "", "", errors.New("the packages brought no kernel")
 	}
 	slices.Sort(names)
-	name := filepath.Base(names[len(names)-1])
-	return "boot/" + name, strings.TrimPrefix(name, "vmlinuz-"), nil
-}
-
-func readFile(root, path string) ([]byte, error) {
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	f, err := r.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(f)
+	name = names[len(names)-1]
+	return name, strings.TrimPrefix(path.Base(name), "vmlinuz-"), nil
 }
 
 func (b *builder) rootStart() uint64 { return espStart + b.espSize }
@@ -177,10 +189,10 @@ func (b *builder) partition(ctx context.Context) error {
 	if err := errors.Join(f.Truncate(int64(b.spec.Size)), f.Close()); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("label: gpt\nlabel-id: %s\nstart=%d, size=%d, type=%s, uuid=%s, name=\"ESP\"\nstart=%d, size=%d, type=%s, uuid=%s, name=\"root\"\n",
+	script := fmt.Sprintf("label: gpt\nlabel-id: %s\nstart=%d, size=%d, type=%s, uuid=%s, name=\"ESP\"\nstart=%d, size=%d, type=%s, uuid=%s, name=\"%s\"\n",
 		b.uuid("disk"),
 		espStart/sector, b.espSize/sector, typeESP, b.uuid("esp"),
-		b.rootStart()/sector, b.rootSize()/sector, typeRoot, b.uuid("root"))
+		b.rootStart()/sector, b.rootSize()/sector, typeRoot, b.uuid("root"), b.rootName())
 	return tool.Run(ctx, run.Cmd{
 		Path: "sfdisk", Args: []string{"--quiet", "--no-reread", "--no-tell-kernel", b.raw},
 		Stdin: strings.NewReader(script),

@@ -145,8 +145,12 @@ func (t *Root) Write(path string, data []byte, mode fs.FileMode) error {
 	return t.r.Chmod(name, mode) // the umask does not apply
 }
 
-// Symlink makes path a symbolic link, replacing what was there.
+// Symlink makes path a symbolic link, with its missing directories, replacing
+// what was there.
 func (t *Root) Symlink(target, path string) error {
+	if err := t.r.MkdirAll(filepath.Dir(relative(path)), 0o755); err != nil {
+		return err
+	}
 	if err := t.Remove(path); err != nil {
 		return err
 	}

@@ -1,0 +1,167 @@
+package initrd
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/cavaliergopher/cpio"
+	"github.com/ulikunitz/xz"
+)
+
+const (
+	version = "6.12.0-test"
+	modules = "usr/lib/modules/" + version + "/"
+	loader  = "lib64/ld-linux-x86-64.so.2"
+)
+
+// tree is the least root file system that an initrd can be made from. The
+// machine's own shell stands in for klibc's programs: it has an interpreter, too.
+func tree(t *testing.T) fstest.MapFS {
+	t.Helper()
+	shell, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fstest.MapFS{
+		loader: {Data: []byte("the loader")},
+		modules + "modules.dep": {Data: []byte(`kernel/block/virtio_blk.ko:
+kernel/net/virtio_net.ko.xz: kernel/net/net_failover.ko.xz kernel/net/failover.ko
+kernel/net/net_failover.ko.xz: kernel/net/failover.ko
+kernel/net/failover.ko:
+`)},
+		modules + "modules.builtin":               {Data: []byte("kernel/fs/ext4.ko\n")},
+		modules + "kernel/block/virtio_blk.ko":    {Data: []byte("virtio_blk")},
+		modules + "kernel/net/virtio_net.ko.xz":   {Data: packed(t, "virtio_net")},
+		modules + "kernel/net/net_failover.ko.xz": {Data: packed(t, "net_failover")},
+		modules + "kernel/net/failover.ko":        {Data: []byte("failover")},
+		modules + "kernel/net/unrelated.ko":       {Data: []byte("unrelated")},
+	}
+	for _, name := range programs() {
+		m[klibcDir+"/"+name] = &fstest.MapFile{Data: shell}
+	}
+	return m
+}
+
+func packed(t *testing.T, text string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := xz.NewWriter(&out)
+	if err == nil {
+		_, err = w.Write([]byte(text))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// contents reads an archive: the names in order, and the text of each file.
+func contents(t *testing.T, archive []byte) (names []string, files map[string]string) {
+	t.Helper()
+	files = make(map[string]string)
+	r := cpio.NewReader(bytes.NewReader(archive))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names, files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+		files[h.Name] = string(data)
+		if h.Mode.IsDir() == (len(data) > 0) || h.Uid != 0 || h.Guid != 0 || h.ModTime.Unix() != 0 {
+			t.Errorf("%s: %+v", h.Name, h)
+		}
+	}
+}
+
+func TestMake(t *testing.T) {
+	archive, err := Make(tree(t), version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, files := contents(t, archive)
+	for file, want := range map[string]string{
+		// Each behind what it needs, and as insmod takes it.
+		"modules/00-virtio_blk.ko":   "virtio_blk",
+		"modules/01-failover.ko":     "failover",
+		"modules/02-net_failover.ko": "net_failover",
+		"modules/03-virtio_net.ko":   "virtio_net",
+		loader:                       "the loader",
+		"init":                       string(script),
+	} {
+		if files[file] != want {
+			t.Errorf("%s is %.40q, want %.40q", file, files[file], want)
+		}
+	}
+	if len(files) != 6+1+len(programs())+4+2 { // directories, init, programs, modules, the loader and its directory
+		t.Errorf("files %q", names)
+	}
+	if len(files) != len(names) {
+		t.Errorf("a name twice in %q", names)
+	}
+	if slices.Index(names, "lib64") > slices.Index(names, loader) {
+		t.Errorf("a file before its directory in %q", names)
+	}
+	again, err := Make(tree(t), version)
+	if err != nil || !bytes.Equal(archive, again) {
+		t.Errorf("the same tree gives another archive (%v)", err)
+	}
+}
+
+func TestBuiltInModulesAreLeftOut(t *testing.T) {
+	m := tree(t)
+	m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/block/virtio_blk.ko:\n")}
+	m[modules+"modules.builtin"] = &fstest.MapFile{Data: []byte("kernel/fs/ext4.ko\nkernel/net/virtio_net.ko\n")}
+	archive, err := Make(m, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := contents(t, archive); slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, "virtio_net") }) {
+		t.Errorf("files %q", names)
+	}
+}
+
+// TestMakeRefuses: an initrd that could not boot is not made.
+func TestMakeRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(fstest.MapFS)
+		want  string
+	}{
+		{"no klibc", func(m fstest.MapFS) { delete(m, klibcDir+"/run-init") }, "run-init"},
+		{"no loader", func(m fstest.MapFS) { delete(m, loader) }, "ld-linux"},
+		{"a program that is none", func(m fstest.MapFS) { m[klibcDir+"/sh"] = &fstest.MapFile{Data: []byte("#!")} }, "klibc's sh"},
+		{"another kernel", func(m fstest.MapFS) { delete(m, modules+"modules.dep") }, "modules.dep"},
+		{"no such module", func(m fstest.MapFS) {
+			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/net/virtio_net.ko.xz:\n")}
+		}, `no module "virtio_blk"`},
+		{"a module that is missing", func(m fstest.MapFS) { delete(m, modules+"kernel/net/failover.ko") }, "failover.ko"},
+		{"a module that is cut", func(m fstest.MapFS) {
+			whole := m[modules+"kernel/net/virtio_net.ko.xz"].Data
+			m[modules+"kernel/net/virtio_net.ko.xz"] = &fstest.MapFile{Data: whole[:len(whole)-4]}
+		}, "virtio_net.ko.xz"},
+		{"an unknown compression", func(m fstest.MapFS) {
+			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/block/virtio_blk.ko.lzo:\nkernel/net/virtio_net.ko.xz:\n")}
+			m[modules+"kernel/block/virtio_blk.ko.lzo"] = &fstest.MapFile{Data: []byte("?")}
+		}, `compression ".lzo"`},
+		{"a list that is none", func(m fstest.MapFS) { m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("?\n")} }, `line "?"`},
+	} {
+		m := tree(t)
+		tt.spoil(m)
+		if _, err := Make(m, version); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
