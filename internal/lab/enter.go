@@ -120,9 +120,17 @@ func exitCode(err error) (int, error) {
 // startInside starts cmd in l's namespaces and waits for it. It gives up its
 // thread: the thread joins the namespaces, which Go threads can as long as
 // nobody shares the thread's file system context, its child inherits them, and
-// it ends with the goroutine, never to run other Go code.
+// it ends with the goroutine, never to run other Go code. The main thread cannot
+// end before the program does, and what /proc/self shows is the main thread's:
+// it is spared.
 func startInside(ctx context.Context, l Lab, cmd run.Cmd, started chan<- *run.Process) error {
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		defer runtime.UnlockOSThread()
+		ended := make(chan error, 1)
+		go func() { ended <- startInside(ctx, l, cmd, started) }()
+		return <-ended
+	}
 	if err := join(l); err != nil {
 		return fmt.Errorf("enter lab %q: %w", l.Name, err)
 	}

@@ -8,11 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 // TestMain makes the test program a lab's inner processes too: labs start
@@ -30,6 +35,11 @@ func TestMain(m *testing.M) {
 			}))
 		case "exec":
 			fatal(Exec(os.Args[2:], os.Environ()))
+		case "main": // NAME
+			if err := fromMainThread(os.Args[2]); err != nil {
+				fatal(err)
+			}
+			os.Exit(0)
 		case "run": // NAME COMMAND...
 			l, err := Find(os.Args[2])
 			if err == nil {
@@ -39,6 +49,28 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// fromMainThread is what the scheduler may do to startInside: it is run on the
+// main thread, where init functions run.
+func fromMainThread(name string) error {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		return errors.New("this is not the main thread")
+	}
+	l, err := Find(name)
+	if err != nil {
+		return err
+	}
+	before, _ := os.Readlink("/proc/self/ns/mnt")
+	cmd := run.Cmd{Path: "/proc/self/exe", Args: []string{"exec", "true"}, Dir: "/", Env: os.Environ()}
+	if err := startInside(context.Background(), l, cmd, make(chan *run.Process, 1)); err != nil {
+		return err
+	}
+	if after, _ := os.Readlink("/proc/self/ns/mnt"); before == "" || after != before {
+		return fmt.Errorf("the process is in %q, and was in %q", after, before)
+	}
+	return nil
 }
 
 func fatal(err error) {
@@ -179,6 +211,14 @@ func TestSignalsReachTheCommand(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the command did not get the signal")
+	}
+}
+
+// A process that runs a command in a lab is not in the lab itself.
+func TestMainThreadStaysOutside(t *testing.T) {
+	l := up(t, "main")
+	if out, err := exec.Command("/proc/self/exe", "main", l.Name).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
