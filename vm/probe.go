@@ -25,6 +25,7 @@ import (
 const (
 	// probeTimeout is several times what a kernel needs under a KVM that works.
 	probeTimeout = 10 * time.Second
+	probeLook    = 250 * time.Millisecond
 	// A no may have been a busy machine's: it is asked again some day.
 	forgetNoAfter = 24 * time.Hour
 	maxProbeFile  = 64 << 10
@@ -113,18 +114,30 @@ func probeKVM(ctx context.Context, kernel string, timeout time.Duration) (probeA
 	go func() { ended <- process.Wait() }()
 	late := time.NewTimer(timeout)
 	defer late.Stop()
-	select {
-	case <-serial.booted:
-		quit(monitor)
-		return probeAnswer{Works: true, Reason: fmt.Sprintf("KVM booted a guest's kernel in %.1f s", time.Since(began).Seconds())}, end(process, ended)
-	case err := <-ended:
-		if ctx.Err() != nil {
-			return probeAnswer{}, context.Cause(ctx)
+	look := time.NewTicker(probeLook)
+	defer look.Stop()
+	for {
+		select {
+		case <-serial.booted:
+			quit(monitor)
+			return probeAnswer{Works: true, Reason: fmt.Sprintf("KVM booted a guest's kernel in %.1f s", time.Since(began).Seconds())}, end(process, ended)
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return probeAnswer{}, context.Cause(ctx)
+			}
+			return probeAnswer{Reason: "QEMU ended under KVM: " + lastLine(err)}, nil
+		case <-look.C:
+			// A guest that KVM could not go on with stays where it is.
+			if status := vcpuStatus(monitor); status == "internal-error" {
+				return probeAnswer{Reason: fmt.Sprintf("KVM gave a guest's kernel up after %.1f s (QEMU says %s)", time.Since(began).Seconds(), status)}, end(process, ended)
+			}
+		case <-late.C:
+			status := "QEMU does not answer"
+			if s := vcpuStatus(monitor); s != "" {
+				status = "QEMU says " + strings.Map(visible, s)
+			}
+			return probeAnswer{Reason: fmt.Sprintf("a guest's kernel did not boot under KVM within %s (%s)", timeout, status)}, end(process, ended)
 		}
-		return probeAnswer{Reason: "QEMU ended under KVM: " + lastLine(err)}, nil
-	case <-late.C:
-		status := vcpuStatus(monitor)
-		return probeAnswer{Reason: fmt.Sprintf("a guest's kernel did not boot under KVM within %s (%s)", timeout, status)}, end(process, ended)
 	}
 }
 
@@ -167,15 +180,16 @@ func (b *bootWatch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// vcpuStatus asks QEMU what it thinks of the guest that hangs.
+// vcpuStatus asks QEMU what it thinks of the guest (RunState in its QAPI schema),
+// "" when it does not answer.
 func vcpuStatus(socket string) string {
 	var answer struct {
 		Return struct{ Status string }
 	}
-	if out, err := monitorRun(socket, "query-status"); err == nil && json.Unmarshal(out, &answer) == nil && answer.Return.Status != "" {
-		return "QEMU says " + strings.Map(visible, answer.Return.Status)
+	if out, err := monitorRun(socket, "query-status"); err != nil || json.Unmarshal(out, &answer) != nil {
+		return ""
 	}
-	return "QEMU does not answer"
+	return answer.Return.Status
 }
 
 // quit ends QEMU; when it does not listen the signal that follows will.

@@ -69,16 +69,14 @@ func Files() []File {
 // processors to spare, all of it starts at once.
 func startupWeights() map[string]string {
 	weights := map[string]string{
-		// It finds the network card first; the other devices are in no hurry.
-		"systemd-udevd.service": "10",
 		// Components that fill the disk must not get ahead of it too far.
 		"ovsactl-grow.service": "10",
 	}
 	for _, unit := range []string{
-		"dbus.service", "getty@.service", "ovsactl-static-nodes.service", "serial-getty@.service",
+		"dbus.service", "getty@.service", "serial-getty@.service",
 		"systemd-journal-flush.service", "systemd-journald.service", "systemd-logind.service",
-		"systemd-random-seed.service", "systemd-resolved.service", "systemd-tmpfiles-setup.service",
-		"systemd-udev-trigger.service", "systemd-user-sessions.service",
+		"systemd-resolved.service", "systemd-tmpfiles-setup.service", "systemd-udev-trigger.service",
+		"systemd-user-sessions.service",
 	} {
 		weights[unit] = "1" // and not idle: whoever keeps a guest busy from its first second on does not stop it
 	}
@@ -90,8 +88,7 @@ func startupWeights() map[string]string {
 func Enable() []string {
 	return []string{
 		"systemd-networkd.service", "systemd-resolved.service", "ssh.service",
-		"ovsactl-grow.service", "ovsactl-identity.service", "ovsactl-static-nodes.service",
-		templates.AnnounceUnitName,
+		"ovsactl-grow.service", "ovsactl-identity.service", templates.AnnounceUnitName,
 	}
 }
 
@@ -110,8 +107,9 @@ func Mask() []string {
 		"sshd-keygen.service", // ovsactl-identity.service makes the key
 		"proc-sys-fs-binfmt_misc.automount", "systemd-hibernate-clear.service",
 		"systemd-networkd-persistent-storage.service",
-		"systemd-repart.service", // ovsactl-grow.service runs it where there is something to do
-		// ovsactl-static-nodes.service does their work, once and not before udev.
+		"systemd-random-seed.service", // the firmware, the processor and virtio-rng have entropy
+		"systemd-repart.service",      // ovsactl-grow.service runs it where there is something to do
+		// The initrd and systemd-tmpfiles-setup.service do their work.
 		"kmod-static-nodes.service", "systemd-tmpfiles-setup-dev-early.service", "systemd-tmpfiles-setup-dev.service",
 		// Of the TPM these use, each takes seconds without KVM. PCR 11 is then
 		// what the firmware measured of the unified kernel image, and nothing

@@ -48,7 +48,7 @@ func Needs() []string {
 // dir, about a minute, unless it is there; two processes build it once. It
 // needs root and a package mirror.
 func StockCloud(ctx context.Context, dir string) (string, error) {
-	seed := sha256.Sum256([]byte(strings.Join(append(stockPackages(), "stock 1", stockSuite, stockFstab, stockArgs), " ")))
+	seed := sha256.Sum256([]byte(strings.Join(append(stockPackages(), "stock 2", stockSuite, stockFstab, stockArgs), " ")))
 	name := "stock-cloud-" + hex.EncodeToString(seed[:8])
 	path := filepath.Join(dir, name+".qcow2")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -80,7 +80,7 @@ func buildStock(ctx context.Context, seed [32]byte, tmp, path string) (err error
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	root := filepath.Join(tmp, "root")
-	spec := rootfs.Spec{Suite: stockSuite, Packages: stockPackages()}
+	spec := rootfs.Spec{Suite: stockSuite, Packages: stockPackages(), Initrd: true}
 	if err := rootfs.Bootstrap(ctx, spec, root, nil); err != nil {
 		return err
 	}

@@ -227,10 +227,15 @@ func (b *builder) fillRoot(ctx context.Context) error {
 	})
 }
 
+// convert compresses: half of the bytes are to be kept and uploaded, and a guest
+// starts no later.
 func (b *builder) convert(ctx context.Context) error {
 	err := tool.Run(ctx, run.Cmd{
 		Path: "qemu-img",
-		Args: []string{"convert", "-f", "raw", "-O", "qcow2", b.raw, filepath.Join(b.out, DiskName)},
+		Args: []string{
+			"convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd", "-W",
+			b.raw, filepath.Join(b.out, DiskName),
+		},
 	})
 	return errors.Join(err, os.Remove(b.raw))
 }

@@ -15,10 +15,9 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 
-	"github.com/cavaliergopher/cpio"
 	"github.com/ulikunitz/xz"
 )
 
@@ -26,15 +25,17 @@ import (
 var script []byte
 
 // programs are those of klibc-utils that the script runs.
-func programs() []string { return []string{"sh", "insmod", "mount", "run-init", "sleep"} }
+func programs() []string { return []string{"sh", "cpio", "insmod", "mount", "run-init", "sleep"} }
 
 // drivers are loaded before the root file system is looked for. The network card
 // would be found by udev, too, but much later.
 func drivers() []string { return []string{"virtio_blk", "virtio_net"} }
 
 const (
-	klibcDir = "usr/lib/klibc/bin"
-	maxFile  = 64 << 20 // of one file, uncompressed
+	klibcDir   = "usr/lib/klibc/bin"
+	modulesDir = "usr/lib/modules"
+
+	maxFile = 64 << 20 // of one file, uncompressed
 )
 
 // Digest returns what identifies this package's part in an initrd: the script,
@@ -46,7 +47,8 @@ func Digest() []byte {
 // Make returns the initrd for the kernel version (as uname -r has it) of the root
 // file system tree, which needs klibc-utils: a newc cpio archive, not compressed.
 // It mounts root=PARTLABEL= with rootflags= and starts init=, all from the
-// kernel's command line. The same tree gives the same bytes.
+// kernel's command line, and makes the device nodes that have the kernel load
+// their modules. The same tree gives the same bytes.
 func Make(tree fs.FS, version string) ([]byte, error) {
 	var a archive
 	for _, dir := range []string{"bin", "dev", "modules", "proc", "root", "sys"} {
@@ -75,7 +77,47 @@ func Make(tree fs.FS, version string) ([]byte, error) {
 		name, _, _ := strings.Cut(path.Base(file), ".")
 		a.file(fmt.Sprintf("modules/%02d-%s.ko", i, name), 0o644, data)
 	}
-	return a.bytes()
+	nodes, err := staticNodes(tree, version)
+	if err != nil {
+		return nil, err
+	}
+	a.file("nodes", 0o644, nodes)
+	return a.bytes(), nil
+}
+
+// staticNodes returns an archive of the device nodes that modules of the kernel
+// ask for (modules.devname: "MODULE NAME cMAJOR:MINOR"). It is one file, for
+// klibc's cpio: to start mknod for each takes longer. udev gives them owners.
+func staticNodes(tree fs.FS, version string) ([]byte, error) {
+	name := path.Join(modulesDir, version, "modules.devname")
+	text, err := fs.ReadFile(tree, name)
+	if err != nil {
+		return nil, err
+	}
+	var a archive
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		fields := strings.Fields(line)
+		if len(fields) != 3 || !fs.ValidPath(fields[1]) {
+			return nil, fmt.Errorf("%s: line %.60q", name, line)
+		}
+		kind, numbers := fields[2][0], fields[2][1:]
+		majorText, minorText, _ := strings.Cut(numbers, ":")
+		major, majorErr := strconv.ParseUint(majorText, 10, 12)
+		minor, minorErr := strconv.ParseUint(minorText, 10, 20)
+		mode, ok := map[byte]uint32{'c': charDevice, 'b': blockDevice}[kind]
+		if !ok || majorErr != nil || minorErr != nil {
+			return nil, fmt.Errorf("%s: line %.60q", name, line)
+		}
+		for _, dir := range parents(fields[1]) {
+			a.dir(dir)
+		}
+		a.add(entry{name: fields[1], mode: mode | 0o600, major: uint32(major), minor: uint32(minor)})
+	}
+	return a.bytes(), nil
 }
 
 // interpreter adds the file that the kernel starts to run an ELF program:
@@ -111,7 +153,7 @@ func (a *archive) interpreter(tree fs.FS, program []byte) error {
 // behind what it needs, from modules.dep(5). What is built into the kernel is
 // left out.
 func loadOrder(tree fs.FS, version string, modules []string) ([]string, error) {
-	dir := path.Join("usr/lib/modules", version)
+	dir := path.Join(modulesDir, version)
 	needs, err := dependencies(tree, path.Join(dir, "modules.dep"))
 	if err != nil {
 		return nil, err
@@ -182,21 +224,28 @@ func module(tree fs.FS, file string) ([]byte, error) {
 	return data, err
 }
 
+// File types of st_mode (inode(7)).
+const (
+	directory   = 0o040000
+	charDevice  = 0o020000
+	blockDevice = 0o060000
+	regularFile = 0o100000
+)
+
 // archive collects files in the order of their adding; each name once.
-type archive struct {
-	entries []entry
-}
+type archive struct{ entries []entry }
 
 type entry struct {
-	name string
-	mode cpio.FileMode
-	data []byte
+	name         string
+	mode         uint32
+	data         []byte
+	major, minor uint32 // of a device
 }
 
-func (a *archive) dir(name string) { a.add(entry{name, cpio.TypeDir | 0o755, nil}) }
+func (a *archive) dir(name string) { a.add(entry{name: name, mode: directory | 0o755}) }
 
-func (a *archive) file(name string, mode cpio.FileMode, data []byte) {
-	a.add(entry{name, cpio.TypeReg | mode, data})
+func (a *archive) file(name string, mode uint32, data []byte) {
+	a.add(entry{name: name, mode: regularFile | mode, data: data})
 }
 
 func (a *archive) add(e entry) {
@@ -205,28 +254,31 @@ func (a *archive) add(e entry) {
 	}
 }
 
-func (a *archive) bytes() ([]byte, error) {
+// bytes is the archive in the format "newc" (the kernel's
+// Documentation/driver-api/early-userspace/buffer-format.rst): a header of 13
+// numbers, the name and the data of each file, all aligned to 4 bytes.
+func (a *archive) bytes() []byte {
 	var out bytes.Buffer
-	w := cpio.NewWriter(&out)
-	for i, e := range a.entries {
-		links := 1
-		if e.mode.IsDir() {
+	for i, e := range append(slices.Clone(a.entries), entry{name: "TRAILER!!!"}) {
+		links := uint32(1)
+		if e.mode&0o170000 == directory {
 			links = 2
 		}
-		h := &cpio.Header{
-			Name: e.name, Mode: e.mode, Size: int64(len(e.data)), Links: links,
-			Inode: int64(i + 1), ModTime: time.Unix(0, 0),
+		out.WriteString("070701")
+		for _, field := range [...]uint32{
+			uint32(i + 1), e.mode, 0, 0, links, 0, uint32(len(e.data)), 0, 0, e.major, e.minor, uint32(len(e.name) + 1), 0,
+		} {
+			fmt.Fprintf(&out, "%08x", field)
 		}
-		if err := w.WriteHeader(h); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(e.data); err != nil {
-			return nil, err
-		}
+		out.WriteString(e.name + "\x00")
+		align(&out)
+		out.Write(e.data)
+		align(&out)
 	}
-	err := w.Close()
-	return out.Bytes(), err
+	return out.Bytes()
 }
+
+func align(out *bytes.Buffer) { out.Write(make([]byte, -out.Len()&3)) }
 
 // parents are the directories above a file, the outermost first.
 func parents(file string) []string {

@@ -3,15 +3,19 @@ package initrd
 import (
 	"bytes"
 	"errors"
-	"io"
+	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
-	"github.com/cavaliergopher/cpio"
 	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
+
+	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 const (
@@ -36,6 +40,7 @@ kernel/net/net_failover.ko.xz: kernel/net/failover.ko
 kernel/net/failover.ko:
 `)},
 		modules + "modules.builtin":               {Data: []byte("kernel/fs/ext4.ko\n")},
+		modules + "modules.devname":               {Data: []byte("# comment\ntun net/tun c10:200\nloop loop-control c10:237\nx x b7:65536\n")},
 		modules + "kernel/block/virtio_blk.ko":    {Data: []byte("virtio_blk")},
 		modules + "kernel/net/virtio_net.ko.xz":   {Data: packed(t, "virtio_net")},
 		modules + "kernel/net/net_failover.ko.xz": {Data: packed(t, "net_failover")},
@@ -61,32 +66,46 @@ func packed(t *testing.T, text string) []byte {
 	return out.Bytes()
 }
 
-// contents reads an archive: the names in order, and the text of each file.
+// contents unpacks an archive with cpio(1), which nobody here wrote: the names in
+// order, and for each its type, mode, numbers and text.
 func contents(t *testing.T, archive []byte) (names []string, files map[string]string) {
 	t.Helper()
-	files = make(map[string]string)
-	r := cpio.NewReader(bytes.NewReader(archive))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return names, files
-		}
-		if err != nil {
+	dir := t.TempDir()
+	var list bytes.Buffer
+	for _, args := range [][]string{{"--quiet", "-t"}, {"--quiet", "-idm", "--no-absolute-filenames"}} {
+		if err := (run.Cmd{Path: "cpio", Args: args, Dir: dir, Stdin: bytes.NewReader(archive), Stdout: &list}).Run(t.Context()); err != nil {
 			t.Fatal(err)
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, h.Name)
-		files[h.Name] = string(data)
-		if h.Mode.IsDir() == (len(data) > 0) || h.Uid != 0 || h.Guid != 0 || h.ModTime.Unix() != 0 {
-			t.Errorf("%s: %+v", h.Name, h)
 		}
 	}
+	names = strings.Fields(list.String())
+	files = make(map[string]string)
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, name), &st); err != nil {
+			t.Fatal(err)
+		}
+		files[name] = fmt.Sprintf("%06o %d:%d", st.Mode, unix.Major(st.Rdev), unix.Minor(st.Rdev))
+		if st.Mode&unix.S_IFMT == unix.S_IFREG {
+			text, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[name] = fmt.Sprintf("%06o %s", st.Mode, text)
+		}
+		if st.Uid != 0 || st.Gid != 0 || st.Mtim.Sec != 0 && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+	return names, files
 }
 
 func TestMake(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "root") {
+			t.Fatal("root is required")
+		}
+		t.Skip("only root unpacks devices")
+	}
 	archive, err := Make(tree(t), version)
 	if err != nil {
 		t.Fatal(err)
@@ -94,18 +113,19 @@ func TestMake(t *testing.T) {
 	names, files := contents(t, archive)
 	for file, want := range map[string]string{
 		// Each behind what it needs, and as insmod takes it.
-		"modules/00-virtio_blk.ko":   "virtio_blk",
-		"modules/01-failover.ko":     "failover",
-		"modules/02-net_failover.ko": "net_failover",
-		"modules/03-virtio_net.ko":   "virtio_net",
-		loader:                       "the loader",
-		"init":                       string(script),
+		"modules/00-virtio_blk.ko":   "100644 virtio_blk",
+		"modules/01-failover.ko":     "100644 failover",
+		"modules/02-net_failover.ko": "100644 net_failover",
+		"modules/03-virtio_net.ko":   "100644 virtio_net",
+		loader:                       "100755 the loader",
+		"init":                       "100755 " + string(script),
+		"root":                       "040755 0:0",
 	} {
 		if files[file] != want {
 			t.Errorf("%s is %.40q, want %.40q", file, files[file], want)
 		}
 	}
-	if len(files) != 6+1+len(programs())+4+2 { // directories, init, programs, modules, the loader and its directory
+	if len(files) != 6+1+len(programs())+4+1+2 { // directories, init, programs, modules, nodes, the loader and its directory
 		t.Errorf("files %q", names)
 	}
 	if len(files) != len(names) {
@@ -113,6 +133,12 @@ func TestMake(t *testing.T) {
 	}
 	if slices.Index(names, "lib64") > slices.Index(names, loader) {
 		t.Errorf("a file before its directory in %q", names)
+	}
+	_, text, _ := strings.Cut(files["nodes"], " ")
+	_, nodes := contents(t, []byte(text))
+	want := map[string]string{"net": "040755 0:0", "net/tun": "020600 10:200", "loop-control": "020600 10:237", "x": "060600 7:65536"}
+	if !maps.Equal(nodes, want) {
+		t.Errorf("device nodes %q, want %q", nodes, want)
 	}
 	again, err := Make(tree(t), version)
 	if err != nil || !bytes.Equal(archive, again) {
@@ -156,6 +182,12 @@ func TestMakeRefuses(t *testing.T) {
 			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/block/virtio_blk.ko.lzo:\nkernel/net/virtio_net.ko.xz:\n")}
 			m[modules+"kernel/block/virtio_blk.ko.lzo"] = &fstest.MapFile{Data: []byte("?")}
 		}, `compression ".lzo"`},
+		{"a device that is none", func(m fstest.MapFS) {
+			m[modules+"modules.devname"] = &fstest.MapFile{Data: []byte("tun net/tun p10:200\n")}
+		}, `line "tun net/tun p10:200"`},
+		{"a device outside of /dev", func(m fstest.MapFS) {
+			m[modules+"modules.devname"] = &fstest.MapFile{Data: []byte("tun ../tun c10:200\n")}
+		}, `line "tun ../tun c10:200"`},
 		{"a list that is none", func(m fstest.MapFS) { m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("?\n")} }, `line "?"`},
 	} {
 		m := tree(t)

@@ -25,6 +25,8 @@ type Spec struct {
 	Suite    string
 	Mirror   string // "" for Debian's own, with its updates and security fixes
 	Packages []string
+	// Initrd has initramfs-tools make an initrd, for virtio machines only.
+	Initrd bool
 }
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -48,7 +50,7 @@ func Bootstrap(ctx context.Context, spec Spec, dir string, log func(line string)
 	err := tool.Run(ctx, run.Cmd{
 		Path:   "mmdebstrap",
 		Args:   bootstrapArgs(spec, dir),
-		Env:    []string{"DEBIAN_FRONTEND=noninteractive"},
+		Env:    bootstrapEnv(spec),
 		Stderr: lines,
 		// mmdebstrap mounts /proc and more in dir and unmounts it in the end, if
 		// it gets that far. In its own namespaces nothing of it, and no process
@@ -72,18 +74,28 @@ func bootstrapArgs(spec Spec, dir string) []string {
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
-		// The initrd is made during the installation, for virtio machines only:
-		// a small one starts sooner.
-		`--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"`,
-		`--essential-hook=printf 'MODULES=list\n' >"$1/etc/initramfs-tools/conf.d/ovsactl.conf"`,
-		`--essential-hook=printf 'virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n' >"$1/usr/share/initramfs-tools/modules.d/ovsactl"`,
 		"--include=" + strings.Join(spec.Packages, ","),
-		spec.Suite, dir,
 	}
+	if spec.Initrd {
+		// A small one starts sooner.
+		args = append(args,
+			`--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"`,
+			`--essential-hook=printf 'MODULES=list\n' >"$1/etc/initramfs-tools/conf.d/ovsactl.conf"`,
+			`--essential-hook=printf 'virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n' >"$1/usr/share/initramfs-tools/modules.d/ovsactl"`)
+	}
+	args = append(args, spec.Suite, dir)
 	if spec.Mirror != "" {
 		args = append(args, spec.Mirror)
 	}
 	return args
+}
+
+func bootstrapEnv(spec Spec) []string {
+	env := []string{"DEBIAN_FRONTEND=noninteractive"}
+	if !spec.Initrd {
+		env = append(env, "INITRD=No") // heard by /etc/kernel/postinst.d/initramfs-tools
+	}
+	return env
 }
 
 var (
