@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -32,8 +31,7 @@ type plain struct {
 type running struct {
 	begin, told time.Time
 	started     bool // that has been told
-	stage       string
-	last        Event // of progress
+	copying     copying
 }
 
 // NewPlain is a view for pipes and logs: a line when a step ends or does
@@ -62,12 +60,10 @@ func (p *plain) Observe(e Event) {
 		if r == nil {
 			return
 		}
-		r.last = e
-		// What a stage does just now, after a colon, is for people who watch.
-		stage, _, _ := strings.Cut(e.Stage, ":")
-		if stage != r.stage {
-			r.stage, r.told, r.started = stage, now, true
-			fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(stage))
+		// What a stage does just now is for people who watch.
+		if r.copying.observe(e, now) {
+			r.told, r.started = now, true
+			fmt.Fprintf(p.w, "%s: %s\n", e.Step, Line(stageOf(e)))
 		}
 	case Done:
 		delete(p.steps, e.Step)
@@ -99,7 +95,7 @@ func (p *plain) tick() {
 		}
 		r.told = now
 		line := fmt.Sprintf("%s: still running, %s", step, Duration(now.Sub(r.begin)))
-		if a := amount(r.last); a != "" {
+		if a := r.copying.amount(now); a != "" {
 			line += ", " + a
 		}
 		fmt.Fprintln(p.w, line)

@@ -36,9 +36,9 @@ type group struct {
 }
 
 type phase struct {
-	name  string
-	begin time.Time
-	last  Event
+	name    string
+	begin   time.Time
+	copying copying
 }
 
 // NewTerminal is a view for a terminal that is width() columns wide. Failures
@@ -72,7 +72,7 @@ func (l *live) Observe(e Event) {
 		g.phases = append(g.phases, &phase{name: phaseName, begin: now})
 	case Progress:
 		if p := g.phase(phaseName); p != nil {
-			p.last = e
+			p.copying.observe(e, now)
 		}
 	case Done, Failed:
 		g.end(phaseName)
@@ -164,9 +164,9 @@ func (g *group) line(longest int, now time.Time) string {
 		if p.begin.Before(oldest) {
 			oldest = p.begin
 		}
-		if p.last.Stage != "" || p.last.Done > 0 {
-			detail = p.last.Stage
-			if b := bar(p.last); b != "" {
+		if last := p.copying.last; last.Stage != "" || last.Done > 0 {
+			detail = last.Stage
+			if b := p.copying.bar(now); b != "" {
 				detail = strings.TrimSpace(detail + " " + b)
 			}
 		}
@@ -182,12 +182,12 @@ func (g *group) line(longest int, now time.Time) string {
 }
 
 // bar draws how much of a copy is done.
-func bar(e Event) string {
-	if e.Total <= 0 {
-		return amount(e)
+func (c *copying) bar(now time.Time) string {
+	if c.last.Total <= 0 {
+		return c.amount(now)
 	}
-	filled := int(min(e.Done, e.Total) * barWidth / e.Total)
-	return "[" + strings.Repeat("=", filled) + strings.Repeat(" ", barWidth-filled) + "] " + amount(e)
+	filled := int(min(c.last.Done, c.last.Total) * barWidth / c.last.Total)
+	return "[" + strings.Repeat("=", filled) + strings.Repeat(" ", barWidth-filled) + "] " + c.amount(now)
 }
 
 // clip keeps a line from wrapping, which would break the count of lines.

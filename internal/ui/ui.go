@@ -79,14 +79,45 @@ func split(step string) (group, phase string) {
 	return group, phase
 }
 
-// amount tells how much of a copy is done.
-func amount(e Event) string {
-	switch {
-	case e.Done <= 0 && e.Total <= 0:
-		return ""
-	case e.Total <= 0:
-		return Bytes(e.Done)
+// copying is the progress of one step: its last event, and since when it has
+// been in that stage.
+type copying struct {
+	last  Event
+	since time.Time
+}
+
+// observe takes an event, and tells whether a stage begins with it. What a stage
+// does just now, after a colon, is part of the same one.
+func (c *copying) observe(e Event, now time.Time) (begins bool) {
+	begins = c.since.IsZero() || stageOf(e) != stageOf(c.last)
+	if begins {
+		c.since = now
 	}
-	done := min(e.Done, e.Total)
-	return fmt.Sprintf("%d%% of %s", done*100/e.Total, Bytes(e.Total))
+	c.last = e
+	return begins
+}
+
+func stageOf(e Event) string {
+	stage, _, _ := strings.Cut(e.Stage, ":")
+	return stage
+}
+
+// steadyAfter is how long a copy goes on before its rate means something.
+const steadyAfter = time.Second
+
+// amount tells how much of a copy is done, and how fast.
+func (c *copying) amount(now time.Time) string {
+	text := ""
+	switch {
+	case c.last.Done <= 0 && c.last.Total <= 0:
+		return ""
+	case c.last.Total <= 0:
+		text = Bytes(c.last.Done)
+	default:
+		text = fmt.Sprintf("%d%% of %s", min(c.last.Done, c.last.Total)*100/c.last.Total, Bytes(c.last.Total))
+	}
+	if took := now.Sub(c.since); took >= steadyAfter && c.last.Done > 0 {
+		text += ", " + Bytes(int64(float64(c.last.Done)/took.Seconds())) + "/s"
+	}
+	return text
 }

@@ -54,7 +54,7 @@ func TestPlain(t *testing.T) {
 	want := `image.debian: fetch
 role.a/disk: done after 1.0s
 role.a/reachable: started
-image.debian: still running, 30.0s, 25% of 4.0 MiB
+image.debian: still running, 30.0s, 25% of 4.0 MiB, 34.1 KiB/s
 role.a/reachable: still running, 30.0s
 image.debian: done after 30.0s
 `
