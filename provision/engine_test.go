@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -67,7 +68,7 @@ func TestChangesHaveTheirEffect(t *testing.T) {
 		{"another TPM interface", func(m *roles.Manifest) { role(m).VTPM = &roles.VTPM{Model: "tis"} }, provision.Reboot, "vtpm.model crb -> tis"},
 		{"no TPM", func(m *roles.Manifest) { role(m).VTPM = nil }, provision.Remake, "vtpm.model crb -> "},
 		{"one more component", func(m *roles.Manifest) {
-			role(m).Components = append(role(m).Components, roles.Component{Name: "license_server", Port: 4452})
+			role(m).Components = append(role(m).Components, roles.Component{Name: "license_server", Port: 4452, Timeout: time.Minute})
 		}, provision.Update, "component.license_server.port  -> 4452"},
 		{"one component less", func(m *roles.Manifest) { role(m).Components = nil }, provision.Remake, "component.developer 1 -> "},
 	} {
@@ -121,7 +122,7 @@ func TestNewPackageIsInstalledInPlace(t *testing.T) {
 	if d := cmp.Diff(want, p.Roles[0].Changes); d != "" || p.Roles[0].Action != provision.Update {
 		t.Errorf("%s: %s", p.Roles[0].Action, d)
 	}
-	if got := w.guests["192.168.122.20"]; !strings.HasSuffix(got[len(got)-2], "sh /var/lib/ovsactl/install/developer/developer-2/install.sh") {
+	if got := w.guests["192.168.122.20"]; !strings.HasPrefix(got[len(got)-1], "developer/developer-2/install.sh ") {
 		t.Errorf("ran %q", got)
 	}
 }

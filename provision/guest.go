@@ -5,18 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
-	"github.com/ovsactl/ovsactl/vm"
 )
 
 // reach waits until the guest lets us in. Its host keys are known before the
@@ -75,88 +69,6 @@ func (s *roleRun) unreachable(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w; its serial log ends:%s", err, b.String())
 	}
 	return hint.Wrap(err, "look closer with: ovsactl logs %s, or ovsactl console %s; a slow guest needs a longer --timeout", s.plan.Role, s.plan.Role)
-}
-
-// install brings the guest's components to those of the plan, one after
-// another, and records each as soon as it is in.
-func (s *roleRun) install(ctx context.Context) error {
-	for i, c := range s.plan.role.Components {
-		pkg := s.plan.packages[i]
-		if s.installed(c.Name, pkg) {
-			continue
-		}
-		s.emit(Event{Kind: Progress, Step: "role." + s.plan.Role + "/components", Stage: "install " + c.Name})
-		limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within %s", c.Timeout))
-		err := s.installOne(limited, pkg, c.Port)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("component %q: %w", c.Name, err)
-		}
-		s.metadata.Components = slices.DeleteFunc(slices.Clone(s.metadata.Components), func(r vm.ComponentRecord) bool { return r.Name == c.Name })
-		s.metadata.Components = append(s.metadata.Components, vm.ComponentRecord{Name: c.Name, Version: pkg.Version, Digest: pkg.Digest})
-		if err := s.Hypervisor.SetMetadata(ctx, s.domain(), s.metadata); err != nil {
-			return fmt.Errorf("record component %q: %w", c.Name, err)
-		}
-	}
-	return s.record(ctx)
-}
-
-// installed tells whether a component needs nothing.
-func (s *roleRun) installed(name string, pkg component.Package) bool {
-	record, ok := installedComponent(s.metadata, name)
-	if !ok || record.Digest != pkg.Digest {
-		return false
-	}
-	prefix := "component." + name + "."
-	return !slices.ContainsFunc(s.plan.Changes, func(c Change) bool { return strings.HasPrefix(c.Attribute, prefix) })
-}
-
-// installOne pushes a tarball and runs its installer as root. What is unpacked
-// is in a directory that only root can change.
-func (s *roleRun) installOne(ctx context.Context, pkg component.Package, port int) error {
-	f, err := os.Open(pkg.Path)
-	if err != nil {
-		return fmt.Errorf("open package: %w", err)
-	}
-	defer f.Close()
-	tarball := "/var/tmp/ovsactl-" + short(pkg.Digest) + ".tar.gz"
-	if err := s.guest.Put(ctx, f, pkg.Size, pkg.Digest, tarball, 0o600); err != nil {
-		return fmt.Errorf("push package: %w", err)
-	}
-	work := "/var/lib/ovsactl/install/" + pkg.Name
-	environment := []string{"OVSA_PACKAGE_SHA256=" + pkg.Digest}
-	if port != 0 {
-		environment = append(environment, "OVSA_PORT="+strconv.Itoa(port))
-	}
-	installer := path.Join(work, pkg.Dir, "install.sh")
-	for _, step := range []struct {
-		doing string
-		argv  []string
-	}{
-		{"make room for the package", []string{"rm", "-rf", "--", work}},
-		{"make room for the package", []string{"mkdir", "-p", "-m", "0700", "--", work}},
-		{"unpack", []string{"tar", "-x", "--no-same-owner", "-f", tarball, "-C", work}},
-		{"run install.sh", append(append([]string{"env"}, environment...), "sh", installer)},
-		{"clean up", []string{"rm", "-rf", "--", work, tarball}},
-	} {
-		if err := s.sudo(ctx, step.argv...); err != nil {
-			return fmt.Errorf("%s: %w", step.doing, err)
-		}
-	}
-	return nil
-}
-
-// sudo runs argv as root in the guest; its last output is part of the error.
-func (s *roleRun) sudo(ctx context.Context, argv ...string) error {
-	var out tail
-	err := s.guest.Run(ctx, append([]string{"sudo", "-n", "--"}, argv...), nil, io.Discard, &out)
-	if err == nil {
-		return nil
-	}
-	if text := out.String(); text != "" {
-		return fmt.Errorf("%w: %s", err, text)
-	}
-	return err
 }
 
 // record makes the intent what the domain remembers, once it is true.

@@ -133,7 +133,7 @@ func TestChangedPortIsNotForgotten(t *testing.T) {
 		if _, _, err := apply(ctx, w.engine(), m); err != nil {
 			t.Fatalf("after death at call %d: %v", at, err)
 		}
-		if !slices.ContainsFunc(w.guests["192.168.122.20"], func(line string) bool { return strings.Contains(line, "OVSA_PORT=5000") }) {
+		if !slices.ContainsFunc(w.guests["192.168.122.20"], func(line string) bool { return strings.Contains(line, "port=5000") }) {
 			t.Errorf("after death at call %d: the installer was never told the port", at)
 		}
 		if p, err := w.engine().Plan(ctx, m, provision.PlanOptions{}); err != nil || p.Changed() {

@@ -109,9 +109,6 @@ type Guest = interface {
 	// Run runs argv (never a shell string built from data) and copies its output.
 	// A non-zero exit is a *remote.ExitError, which has an ExitCode() int.
 	Run(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
-	// Put writes size bytes from r to path through a ".part" beside it, checked
-	// by digest (lower-case hex SHA-256) before it is renamed.
-	Put(ctx context.Context, r io.Reader, size int64, sha256, path string, mode uint32) error
 	Close() error
 }
 

@@ -1,13 +1,16 @@
 package provision_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,9 +18,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
+	"github.com/ovsactl/ovsactl/templates"
 	"github.com/ovsactl/ovsactl/vm/image"
 	"github.com/ovsactl/ovsactl/vm/vmtest"
 	"github.com/ovsactl/ovsactl/vtpm"
@@ -217,47 +223,90 @@ type guest struct {
 	address string
 }
 
-func (g guest) Run(_ context.Context, argv []string, _ io.Reader, _, stderr io.Writer) error {
+// Run does what the script does that receives components, with installers that
+// only leave a line; a component named broken has one that fails.
+func (g guest) Run(_ context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err := g.call(); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	line := strings.Join(argv, " ")
-	g.guests[g.address] = append(g.guests[g.address], line)
-	if strings.Contains(line, "/broken-1/install.sh") {
-		fmt.Fprintln(stderr, "no space left")
-		return errors.New("exit status 3")
+	at := slices.Index(argv, "ovsactl-receive")
+	if at < 1 || argv[at-1] != templates.ReceiveScript {
+		return fmt.Errorf("ran %q", argv)
+	}
+	codec, rest := argv[at+2], argv[at+3:]
+	entries, err := unpacked(stdin, codec)
+	if err != nil || !slices.Contains(entries, component.BundleEnd) {
+		return fmt.Errorf("exit status 1: %q, %w", entries, err)
+	}
+	fmt.Fprintln(stdout, "received")
+	for ; len(rest) > 0; rest = rest[5:] {
+		name, installer := rest[0], path.Join(rest[0], rest[1], "install.sh")
+		if !slices.Contains(entries, installer) {
+			return fmt.Errorf("no %s in %q", installer, entries)
+		}
+		g.mu.Lock()
+		g.guests[g.address] = append(g.guests[g.address], fmt.Sprintf("%s port=%s %s", installer, rest[3], codec))
+		g.mu.Unlock()
+		if name == "broken" {
+			fmt.Fprintln(stderr, "no space left")
+			return errors.New("exit status 3")
+		}
+		if err := g.call(); err != nil { // it dies between two components
+			return err
+		}
+		fmt.Fprintf(stdout, "installed %s\n", name)
 	}
 	return nil
 }
 
-func (g guest) Put(_ context.Context, r io.Reader, _ int64, _, path string, _ uint32) error {
-	if err := g.call(); err != nil {
-		return err
+// unpacked lists what is in a compressed tar archive.
+func unpacked(r io.Reader, codec string) ([]string, error) {
+	var plain io.Reader
+	var err error
+	if codec == "zstd" {
+		plain, err = zstd.NewReader(r)
+	} else {
+		plain, err = gzip.NewReader(r)
 	}
-	_, err := io.Copy(io.Discard, r)
-	return err
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for entries := tar.NewReader(plain); ; {
+		h, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return names, nil
+		}
+		if err != nil {
+			return names, err
+		}
+		names = append(names, h.Name)
+	}
 }
 
 func (g guest) Close() error { return nil }
 
 type packages struct{ *world }
 
-// Open makes a tarball of one byte per version.
+// Open makes a tarball per version: the file NAME has it, "1" where there is none.
 func (p packages) Open(name string) (component.Package, error) {
-	path := filepath.Join(p.packages, name)
-	version, err := os.ReadFile(path)
+	version, err := os.ReadFile(filepath.Join(p.packages, name))
 	if err != nil {
 		version = []byte("1")
-		if err := os.WriteFile(path, version, 0o600); err != nil {
-			return component.Package{}, err
-		}
 	}
-	return component.Package{
-		Name: name, Version: string(version), Digest: fmt.Sprintf("%064x", bytes.TrimSpace(version)),
-		Path: path, Size: int64(len(version)), Dir: name + "-" + string(version),
-	}, nil
+	file := filepath.Join(p.packages, fmt.Sprintf("%s-%s.tar", name, version))
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	script := []byte("#!/bin/sh\n")
+	err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("%s-%s/install.sh", name, version), Mode: 0o755, Size: int64(len(script))})
+	_, writeErr := w.Write(script)
+	err = errors.Join(err, writeErr, w.Close(), os.WriteFile(file, archive.Bytes(), 0o600))
+	if err != nil {
+		return component.Package{}, err
+	}
+	pkg, err := component.File(name, file)
+	pkg.Version, pkg.Ours = string(version), true
+	return pkg, err
 }
 
 // manifest is two roles: one of a built image, one of a cloud image.

@@ -22,8 +22,10 @@ type Package struct {
 	Name, Version string
 	Digest        string // lower-case hex SHA-256 of the file
 	Path          string // on this machine
-	Size          int64
+	Size          int64  // bytes of the file
+	Unpacked      int64  // bytes of what is in it
 	Dir           string // the tarball's top directory; DIR/install.sh is in it
+	Ours          bool   // built by [Build], and not a user's own
 }
 
 // Names are the components that are ours, as manifests name them.
@@ -81,7 +83,7 @@ func (d Dirs) Open(component string) (Package, error) {
 		if meta.Name != component || meta.Version == "" {
 			return Package{}, hint.Wrap(fmt.Errorf("open component %q: %q is not its tarball", component, path), "build it again: make package")
 		}
-		pkg.Name, pkg.Version = meta.Name, meta.Version
+		pkg.Name, pkg.Version, pkg.Ours = meta.Name, meta.Version, true
 		return pkg, nil
 	}
 	return Package{}, hint.Wrap(fmt.Errorf("open component %q: no %s in %v", component, FileName(component), []string(d)),
@@ -123,10 +125,9 @@ func read(path string) (Package, meta, error) {
 	if err != nil {
 		return Package{}, meta{}, fmt.Errorf("read %q: %w", path, err)
 	}
-	size := info.Size()
 	if _, err := io.Copy(io.Discard, tee); err != nil {
 		return Package{}, meta{}, fmt.Errorf("read %q: %w", path, err)
 	}
-	pkg := Package{Digest: hex.EncodeToString(sum.Sum(nil)), Path: path, Size: size, Dir: list.top}
+	pkg := Package{Digest: hex.EncodeToString(sum.Sum(nil)), Path: path, Size: info.Size(), Unpacked: list.unpacked, Dir: list.top}
 	return pkg, list.meta, nil
 }

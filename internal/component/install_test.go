@@ -133,6 +133,28 @@ func TestInstallRefusesTamperedPackages(t *testing.T) {
 	}
 }
 
+// TestInstallMovesWhatItMayConsume: by hand a package stays as it was unpacked,
+// for whoever wants to look at it or to run it again.
+func TestInstallMovesWhatItMayConsume(t *testing.T) {
+	pkg, kept, consumed := unpack(t, built(t, "1.0"), "developer"), t.TempDir(), t.TempDir()
+	before := tree(t, pkg)
+	install(t, pkg, kept)
+	if !maps.Equal(before, tree(t, pkg)) {
+		t.Error("the package is not as it was")
+	}
+	c := installCommand(pkg, consumed)
+	c.Env = append(c.Env, "OVSA_CONSUME=1")
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !sameButTimes(tree(t, kept), tree(t, consumed)) {
+		t.Error("moved files are not installed like copied ones")
+	}
+	if _, err := os.Stat(filepath.Join(pkg, "root/opt/ovsa/kvm/bin/ovsatool")); err == nil {
+		t.Error("a program was copied")
+	}
+}
+
 func TestUpgradeRemovesOldFiles(t *testing.T) {
 	dest := t.TempDir()
 	old := unpack(t, built(t, "1.0"), "developer")

@@ -2,8 +2,6 @@ package component
 
 import (
 	"archive/tar"
-	"bufio"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,16 +39,11 @@ type listing struct {
 // readListing reads a whole tarball, gzipped or plain. It refuses whatever
 // extracting could put outside of, or make point outside of, the top directory.
 func readListing(r io.Reader) (*listing, error) {
-	buffered := bufio.NewReaderSize(r, 64<<10)
-	stream := io.Reader(buffered)
-	if magic, _ := buffered.Peek(2); string(magic) == "\x1f\x8b" {
-		unzipped, err := gzip.NewReader(buffered)
-		if err != nil {
-			return nil, err
-		}
-		stream = unzipped
+	stream, err := decompress(r)
+	if err != nil {
+		return nil, err
 	}
-	l := &listing{links: make(map[string]bool)}
+	l := newListing()
 	for archive := tar.NewReader(stream); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -58,7 +51,11 @@ func readListing(r io.Reader) (*listing, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		if err := l.add(header, archive); err != nil {
+		isMeta, err := l.add(header)
+		if err == nil && isMeta {
+			err = l.readMeta(archive)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -71,38 +68,38 @@ func readListing(r io.Reader) (*listing, error) {
 	return l, nil
 }
 
-func (l *listing) add(h *tar.Header, content io.Reader) error {
+// newListing is a listing of no entries yet.
+func newListing() *listing { return &listing{links: make(map[string]bool)} }
+
+// add takes an entry, in the order of the archive, and tells whether it is the
+// package's description of itself.
+func (l *listing) add(h *tar.Header) (isMeta bool, err error) {
 	l.entries++
 	l.unpacked += h.Size
 	if l.entries > maxEntries || h.Size < 0 || l.unpacked > maxUnpacked {
-		return fmt.Errorf("over %d entries or %d bytes", maxEntries, int64(maxUnpacked))
+		return false, fmt.Errorf("over %d entries or %d bytes", maxEntries, int64(maxUnpacked))
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil
+		return false, nil
 	}
 	name, top, err := l.place(h.Name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return nil
 	case tar.TypeReg:
+		l.installer = l.installer || name == path.Join(top, installer)
+		return name == path.Join(top, metaName), nil
 	case tar.TypeSymlink:
 		l.links[name] = true
-		return l.checkLink(h, path.Join(path.Dir(name), h.Linkname))
+		return false, l.checkLink(h, path.Join(path.Dir(name), h.Linkname))
 	case tar.TypeLink:
-		return l.checkLink(h, path.Clean(h.Linkname))
+		return false, l.checkLink(h, path.Clean(h.Linkname))
 	default:
-		return fmt.Errorf("entry %q: a device or another special file", h.Name)
+		return false, fmt.Errorf("entry %q: a device or another special file", h.Name)
 	}
-	switch name {
-	case path.Join(top, installer):
-		l.installer = true
-	case path.Join(top, metaName):
-		return l.readMeta(content)
-	}
-	return nil
+	return false, nil
 }
 
 // place checks an entry's name, and that it is in the one top directory.

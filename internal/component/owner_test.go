@@ -3,8 +3,10 @@ package component_test
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ovsactl/ovsactl/internal/run"
@@ -23,6 +25,15 @@ echo secret >/opt/ovsa/kvm/keystore/mine
 chown 0:0 /opt/ovsa/kvm/keystore
 chown 1 /opt/ovsa/kvm/bin/ovsatool
 "$1/install.sh"
+# Consumed from the file system of its place, and from another.
+for copy in /opt/copy /var/lib/copy; do
+	cp -R "$1" "$copy"
+	chown -R 1:1 "$copy/root/opt/ovsa/kvm/scripts" # not as an archive unpacks for root
+	rm /opt/ovsa/kvm/bin/ovsatool /opt/ovsa/kvm/scripts/setupvars.sh
+	OVSA_CONSUME=1 "$copy/install.sh"
+	find "$copy/root" -type f -printf "$copy left %f\n"
+	rm -r "$copy"
+done
 find /opt/ovsa /usr/local ! -name README -printf '%M %u %P\n'
 getent passwd ovsa | cut -d: -f6-
 getent shadow ovsa | cut -d: -f2
@@ -48,7 +59,8 @@ func TestInstallAsRoot(t *testing.T) {
 	for _, want := range []string{
 		"developer 1.0: installed, 4 files changed",
 		"license_server 1.0: installed, 7 files changed",
-		"developer 1.0: installed already",
+		"developer 1.0: installed, 1 files changed", // whoever owned it may have it open
+		"developer 1.0: installed, 2 files changed", "/opt/copy left setupvars.sh", "/var/lib/copy left ovsatool",
 		"drwxr-xr-x root kvm/bin", "-rwxr-xr-x root kvm/bin/ovsatool", "-rw-r--r-- root scripts/setupvars.sh",
 		"drwx------ ovsa kvm/keystore", "-rw-r--r-- root kvm/keystore/mine", "drwxr-x--- ovsa kvm/artefacts",
 		"drwxrwx--T root DB", "-rwxr-xr-x root DB/ovsa_store_customer_lic_cert_db.py", "drwx------ ovsa certs", "-rw-r--r-- root lib/systemd/system/license_server.service",
@@ -57,5 +69,23 @@ func TestInstallAsRoot(t *testing.T) {
 		if !slices.Contains(strings.Split(out.String(), "\n"), want) {
 			t.Errorf("no line %q in:\n%s", want, out.String())
 		}
+	}
+	if strings.Contains(out.String(), "/opt/copy left ovsatool") {
+		t.Errorf("a program was copied where it could be moved:\n%s", out.String())
+	}
+}
+
+func TestInstallWantsRoot(t *testing.T) {
+	pkg := unpack(t, built(t, "1.0"), "developer")
+	for dir := pkg; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) { // so that anybody can read it
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var errs bytes.Buffer
+	err := run.Cmd{Path: "sh", Args: []string{filepath.Join(pkg, "install.sh")}, Stderr: &errs,
+		SysProcAttr: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}}.Run(t.Context())
+	if err == nil || !strings.Contains(errs.String(), "this needs root: sudo "+pkg) {
+		t.Errorf("%v: %s", err, errs.String())
 	}
 }

@@ -72,7 +72,6 @@ func (c *Client) KnownHostsPath() string { return filepath.Join(c.dir, knownHost
 // an alias so that consumers can declare the same interface on their side.
 type Session = interface {
 	Run(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
-	Put(ctx context.Context, r io.Reader, size int64, sha256, path string, mode uint32) error
 	Close() error
 }
 

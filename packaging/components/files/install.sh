@@ -7,6 +7,11 @@
 # of the older one that it does not have.
 #
 # DESTDIR=DIR installs below DIR, without owners and users, and needs no root.
+# OVSA_CONSUME=1 says that this directory is root's alone, came whole, and is not
+# needed any more: then files are moved out of it, and are not read once more.
+#
+# To start a program takes a guest without KVM a tenth of a second. So what the
+# shell can do itself it does, and the programs do all of a kind at once.
 set -eu
 umask 022
 LC_ALL=C
@@ -16,11 +21,15 @@ export LC_ALL
 #   component NAME VERSION
 #   dir MODE OWNER PATH
 #   file SHA256 MODE PATH      (owned by root; its content is in ./root)
-here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
+case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
+here=$(CDPATH='' cd -- "$here" && pwd -P)
 dest=${DESTDIR:-}
 dest=${dest%/}
+consume=${OVSA_CONSUME:-}
 state=$dest/var/lib/ovsactl/components
 user=ovsa
+newline='
+'
 
 fail() { printf 'install.sh: error: %s\n' "$*" >&2; exit 1; }
 digest() { sum=$(sha256sum <"$1") && printf '%s' "${sum%% *}"; }
@@ -47,87 +56,183 @@ check_dir() { safe "$3" || fail "MANIFEST names the directory $3"; }
 check_file() {
 	safe "$3" || fail "MANIFEST names the file $3"
 	[ -f "$here/root$3" ] && [ ! -L "$here/root$3" ] || fail "$3 is missing from the package"
-	[ "$(digest "$here/root$3")" = "$1" ] || fail "$3 is not the file that was packaged"
 	count=$((count + 1))
 }
 
 set_component() { name=$1 version=$2; }
+sum_line() { printf '%s  root%s\n' "$1" "$3"; }
 
 check_package() {
 	[ -f "$here/MANIFEST" ] || fail "this package has no MANIFEST"
-	[ "$(head -n 1 "$here/MANIFEST")" = 'ovsa-manifest 1' ] || fail "MANIFEST is of another version"
-	[ "$(tail -n 1 "$here/MANIFEST")" = end ] || fail "MANIFEST is not whole"
+	first='' last=''
+	while read -r line; do
+		first=${first:-$line} last=$line
+	done <"$here/MANIFEST"
+	[ "$first" = 'ovsa-manifest 1' ] || fail "MANIFEST is of another version"
+	[ "$last" = end ] || fail "MANIFEST is not whole"
 	name='' version='' count=0
 	each component set_component
 	case $name in '' | *[!a-z0-9_]*) fail "MANIFEST names no component" ;; esac
 	case $version in '' | *[!A-Za-z0-9._+~-]*) fail "MANIFEST has no version" ;; esac
 	each dir check_dir
 	each file check_file
+	[ -z "$consume" ] || return 0
 	[ "$(find "$here/root" ! -type d | wc -l)" -eq "$count" ] || fail "the package has files that MANIFEST does not name"
+	wrong=$(cd "$here" && each file sum_line | sha256sum --check --strict --quiet 2>/dev/null) || {
+		wrong=${wrong%%: FAILED*}
+		fail "${wrong#root} is not the file that was packaged"
+	}
 }
 
-make_user() {
+# find_user sets uid and gid to those of the user, whom it makes where there is
+# none.
+find_user() {
+	uid=0 gid=0
 	[ -z "$dest" ] || return 0
-	id -u "$user" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$user"
+	for try in 1 2; do
+		while IFS=: read -r login _ uid gid _; do
+			[ "$login" != "$user" ] || return 0
+		done </etc/passwd
+		[ "$try" = 2 ] || useradd --create-home --shell /bin/bash "$user"
+	done
+	fail "there is no user $user, and none could be made"
 }
 
-# own PATH OWNER[:GROUP]: a change of owner is made only where one is needed.
-own() {
-	[ -z "$dest" ] || return 0
-	case $2 in
-	*:*) [ "$(stat -c %U:%G "$1")" = "$2" ] || chown "$2" "$1" ;;
-	*) [ "$(stat -c %U "$1")" = "$2" ] || chown "$2:" "$1" ;;
+# ids OWNER sets owner to the numbers of OWNER: root, ovsa or root:ovsa.
+ids() {
+	case $1 in
+	root) owner=0:0 ;;
+	"$user") owner=$uid:$gid ;;
+	root:"$user") owner=0:$gid ;;
+	*) fail "MANIFEST names the owner $1" ;;
 	esac
 }
 
-make_dir() {
-	path=$dest$3
-	[ ! -L "$path" ] || fail "$path is a link"
-	[ -d "$path" ] || mkdir -p -m 0700 "$path"
-	own "$path" "$2"
-	[ "$(stat -c %04a "$path")" = "$1" ] || chmod "$1" "$path"
-	rm -f "$path"/.ovsa-new.?????? # of a run that was killed
+# know PATH...: looks at all of these at once, for is and same_device.
+know() { known=$newline$(stat -c '%n %04a %u:%g %d' -- "$@" 2>/dev/null || :)$newline; }
+
+# is PATH MODE OWNER: PATH has this mode and, unless nothing has one, this owner.
+is() {
+	case $known in
+	*"$newline$1 $2 $3 "*) return 0 ;;
+	*"$newline$1 $2 "*) [ -n "$dest" ] ;;
+	*) return 1 ;;
+	esac
 }
 
-put_file() {
+# device PATH: the number of the file system that PATH is on.
+device() {
+	rest=${known#*"$newline$1 "}
+	rest=${rest%%"$newline"*}
+	printf '%s' "${rest##* }"
+}
+
+list_dir() { printf '%s\n' "$dest$3"; }
+
+# note_dir adds a directory that has to change to those of its mode and owner.
+# What a killed run left in one that stays is removed.
+note_dir() {
 	path=$dest$3
-	if [ -f "$path" ] && [ ! -L "$path" ] && [ "$(stat -c %04a "$path")" = "$2" ] && [ "$(digest "$path")" = "$1" ]; then
-		own "$path" root
-		return 0
+	[ ! -L "$path" ] || fail "$path is a link"
+	ids "$2"
+	if [ -d "$path" ]; then
+		set -- "$1" "$2" "$3" "$path"/.ovsa-new.??????
+		if [ -e "$4" ]; then
+			mode=$1
+			shift 3
+			rm -f -- "$@"
+			set -- "$mode"
+		fi
+		! is "$path" "$1" "$owner" || return 0
 	fi
-	[ ! -d "$path" ] || fail "$path is a directory"
-	new=$(mktemp "${path%/*}/.ovsa-new.XXXXXX")
-	cat "$here/root$3" >"$new"
-	chmod "$2" "$new"
-	own "$new" root
-	sync "$new"
-	mv -f "$new" "$path"
-	changed=$((changed + 1))
+	case $kinds in *" $1/$owner "*) ;; *) kinds="$kinds $1/$owner " ;; esac
+	dirs="$dirs $1/$owner$path"
+}
+
+# make_dirs makes the directories: those of root's 0755 are above all others.
+make_dirs() {
+	for kind in 0755/0:0 $kinds; do
+		mode=${kind%%/*} owner=${kind#*/}
+		set --
+		for dir in $dirs; do
+			case $dir in "$kind"/*) set -- "$@" "${dir#"$kind"}" ;; esac
+		done
+		[ $# -gt 0 ] || continue
+		if [ -n "$dest" ]; then
+			install -d -m "$mode" -- "$@"
+		else
+			install -d -m "$mode" -o "${owner%:*}" -g "${owner#*:}" -- "$@"
+		fi
+	done
 }
 
 list_file() { printf '%s\n' "$3"; }
+list_paths() { printf '%s\n%s\n%s\n' "$dest$3" "$here/root$3" "$dest${3%/*}"; }
+
+# stage_file decides what a file needs. moves are those that can be renamed into
+# place as they are; copies have been made beside it.
+stage_file() {
+	path=$dest$3 source=$here/root$3
+	if [ -f "$path" ] && [ ! -L "$path" ] && is "$path" "$2" 0:0 && cmp -s "$source" "$path"; then
+		return 0
+	fi
+	[ ! -d "$path" ] || fail "$path is a directory"
+	changed=$((changed + 1))
+	# A unit that is new is found when it is asked for; one that has changed is not.
+	case $path in *.service) [ ! -e "$path" ] || reload=1 ;; esac
+	if [ -n "$consume" ] && is "$source" "$2" 0:0 && [ "$(device "$source")" = "$(device "${path%/*}")" ]; then
+		moves="$moves $source" # nothing in these has spaces: see safe
+		case " $places " in *" ${path%/*} "*) ;; *) places="$places ${path%/*}" ;; esac
+		return 0
+	fi
+	new=$(mktemp "${path%/*}/.ovsa-new.XXXXXX")
+	cat "$source" >"$new"
+	[ -n "$dest" ] || chown 0:0 "$new"
+	chmod "$2" "$new"
+	copies="$copies $new" targets="$targets $path"
+}
+
+# place_files: all that changes is on the disk before the first file does.
+place_files() {
+	[ -n "$moves$copies" ] || return 0
+	sync -- $moves $copies
+	for dir in $places; do
+		set --
+		for source in $moves; do
+			path=$dest${source#"$here/root"}
+			[ "${path%/*}" != "$dir" ] || set -- "$@" "$source"
+		done
+		mv -f -t "$dir" -- "$@"
+	done
+	set -- $targets
+	for new in $copies; do
+		mv -fT -- "$new" "$1"
+		shift
+	done
+}
 
 # remove_old: the files that an earlier version installed and this one has not,
 # unless another component has them.
 remove_old() {
-	[ -f "$state/$name.files" ] || return 0
+	grep -Fvx -f "$work/files" "$list" >"$work/gone" || return 0
 	while read -r old; do
 		safe "$old" || continue
-		! grep -Fqx -- "$old" "$work/files" || continue
 		for other in "$state"/*.files; do
-			[ "$other" != "$state/$name.files" ] || continue
+			[ "$other" != "$list" ] || continue
 			! grep -Fqsx -- "$old" "$other" || continue 2
 		done
-		[ ! -f "$dest$old" ] || { rm -f "$dest$old" && changed=$((changed + 1)); }
-	done <"$state/$name.files"
+		[ -f "$dest$old" ] || continue
+		rm -f "$dest$old"
+		changed=$((changed + 1))
+		case $old in *.service) reload=1 ;; esac
+	done <"$work/gone"
 }
 
-# keep FILE PATH: makes FILE the content of PATH unless it is already.
+# keep NAME FILE makes $work/NAME the content of FILE unless it is already.
 keep() {
-	cmp -s "$1" "$2" && return 0
-	cp "$1" "$2.new"
-	sync "$2.new"
-	mv -f "$2.new" "$2"
+	[ ! -f "$2" ] || ! cmp -s "$work/$1" "$2" || return 0
+	sync "$work/$1"
+	mv -fT -- "$work/$1" "$2"
 }
 
 json_file() { printf '%s\n    {"path": "%s", "mode": "%s", "sha256": "%s"}' "$comma" "$3" "$2" "$1"; comma=,; }
@@ -143,31 +248,42 @@ record() {
 	printf '\n  ]\n}\n'
 }
 
-[ -n "$dest" ] || [ "$(id -u)" -eq 0 ] || fail "this needs root: sudo $0"
+[ -n "$dest" ] || [ -O / ] || fail "this needs root: sudo $0"
 check_package
-mkdir -p "$state"
+work=$state/.work
+[ -d "$work" ] || mkdir -p -m 0700 "$work"
 (umask 077 && : >>"$state/.lock") # whoever can open it can hold it
 exec 9>>"$state/.lock"
 flock -w 300 9 || fail "another installation is still running"
-work=$state/.work
-[ -d "$work" ] || mkdir -m 0700 "$work"
-rm -f "$work"/* # of a run that was killed
+set -- "$work"/*
+[ ! -e "$1" ] || rm -f -- "$@" # of a run that was killed
 trap 'rm -f "$work"/*' EXIT
 trap 'exit 130' INT TERM HUP
-changed=0
 each file list_file >"$work/files"
 
 # Until this run is over, the files of both versions are on record.
-cat "$work/files" "$state/$name.files" 2>/dev/null | sort -u >"$work/both" || true
-keep "$work/both" "$state/$name.files"
-make_user
-each dir make_dir
-each file put_file
+list=$state/$name.files
+if [ -f "$list" ]; then
+	sort -u "$work/files" "$list" >"$work/both"
+else
+	each file list_file >"$work/both"
+fi
+keep both "$list"
+
+find_user
+changed=0 kinds='' dirs='' moves='' places='' copies='' targets='' reload=''
+know $(each dir list_dir)
+each dir note_dir
+make_dirs
+know $(each file list_paths)
+each file stage_file
+place_files
 remove_old
-keep "$work/files" "$state/$name.files"
-if [ "$changed" -gt 0 ] && [ -z "$dest" ] && [ -d /run/systemd/system ] && grep -q '\.service$' "$work/files"; then
+keep files "$list"
+if [ -n "$reload" ] && [ -z "$dest" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || printf 'install.sh: warning: systemctl daemon-reload failed\n' >&2
 fi
 record >"$work/record"
-keep "$work/record" "$state/$name.json"
-printf '%s %s: %s\n' "$name" "$version" "$([ "$changed" -eq 0 ] && echo 'installed already' || echo "installed, $changed files changed")"
+keep record "$state/$name.json"
+[ "$changed" -gt 0 ] && what="installed, $changed files changed" || what='installed already'
+printf '%s %s: %s\n' "$name" "$version" "$what"
