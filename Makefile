@@ -86,11 +86,17 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 		done; \
 	done
 
+# What booting is compared with: any revision that has `make package`.
+BASE ?=
+
 # One package at a time, or they measure each other.
 .PHONY: bench
-bench: test-deps package ## measure, and write docs/benchmarks.md
+bench: test-deps package ## measure, against the revision BASE too, and write docs/benchmarks.md
+	@rm -rf dist/base && git worktree prune
+	test -z '$(BASE)' || { git worktree add -f --detach dist/base '$(BASE)' && $(MAKE) -C dist/base package; }
 	OVSA_REQUIRE='$(REQUIRE)' go test -p 1 -run '^$$' -bench . -benchtime 20x -timeout 30m $$(go list ./... | grep -v /licens) | tee dist/bench.txt
-	OVSA_REQUIRE='$(REQUIRE)' go test -tags e2e -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/e2e | tee -a dist/bench.txt
+	OVSA_REQUIRE='$(REQUIRE)' OVSA_BENCH_BASE='$(if $(BASE),$(CURDIR)/dist/base)' \
+		go test -tags e2e -count 1 -timeout 90m -run '^$$' -bench . -benchtime 1x ./test/e2e | tee -a dist/bench.txt
 	go run -ldflags '$(LDFLAGS)' ./test/bench -o docs/benchmarks.md dist/bench.txt
 
 # With a million licences it takes some 25 minutes, most of them to store those.

@@ -25,17 +25,29 @@ const (
 // For "auto" it starts QEMU with KVM on this machine and waits until the guest
 // kernel of that path has booted: that /dev/kvm opens proves nothing. Without a
 // kernel it takes this machine's own. The answer is remembered for this kernel,
-// processor and QEMU. On another machine it believes libvirt.
+// processor and QEMU. On another machine it believes libvirt. Where libvirt's
+// QEMU may not open a device that this process may, the sentence says so.
 func (h *Host) Accelerator(ctx context.Context, want, kernel string) (Accel, string, error) {
+	denied, err := h.deniedHere(ctx)
+	if err != nil {
+		return "", "", fmt.Errorf("choose accelerator: %w", err)
+	}
 	switch want {
 	case string(KVM), string(TCG):
-		return Accel(want), fmt.Sprintf("%s is what the manifest asks for", want), nil
+		reason := fmt.Sprintf("%s is what the manifest asks for", want)
+		if denied != "" {
+			reason += "; " + denied
+		}
+		return Accel(want), reason, nil
 	case "auto", "":
 	default:
 		return "", "", fmt.Errorf("accelerator %q is not auto, kvm or tcg", want)
 	}
 	if !local(h.uri) {
 		return h.remoteAccelerator(ctx)
+	}
+	if denied != "" {
+		return TCG, denied, nil
 	}
 	if f, err := os.OpenFile(kvmDevice, os.O_RDWR, 0); err != nil {
 		return TCG, fmt.Sprintf("KVM is not available: %v", err), nil
@@ -53,6 +65,19 @@ func (h *Host) Accelerator(ctx context.Context, want, kernel string) (Accel, str
 		return KVM, answer.Reason, nil
 	}
 	return TCG, answer.Reason, nil
+}
+
+// deniedHere is denied for this machine's device, where there is one that this
+// process may open.
+func (h *Host) deniedHere(ctx context.Context) (string, error) {
+	if !local(h.uri) || unix.Access(kvmDevice, unix.R_OK|unix.W_OK) != nil {
+		return "", nil
+	}
+	capabilities, err := call(ctx, h, "read capabilities", func(c *libvirt.Connect) (string, error) { return c.GetCapabilities() })
+	if err != nil {
+		return "", err
+	}
+	return denied(capabilities, kvmDevice)
 }
 
 // remoteAccelerator asks libvirt what its host offers; a probe there would need

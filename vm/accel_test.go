@@ -10,7 +10,11 @@ import (
 )
 
 func TestAcceleratorTakesTheManifestsWord(t *testing.T) {
-	h := &Host{uri: "qemu:///system"}
+	h, err := Open(t.Context(), "test:///default", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
 	for want, ok := range map[string]bool{"kvm": true, "tcg": true, "xen": false} {
 		got, reason, err := h.Accelerator(t.Context(), want, "")
 		if (err == nil) != ok || ok && (string(got) != want || reason == "") {

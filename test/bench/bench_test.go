@@ -30,8 +30,15 @@ BenchmarkManufacture/swtpm_setup_reaped-2 	20	150000000 ns/op
 pkg: example.org/e2e
 BenchmarkApply/roles=1-2 
     lab_test.go:1: said something
-BenchmarkApply/roles=1-2 	1	 62.0 apply-s	1.00 emulated	2.00 own-s	50.0 plain-s	60.0 reachable-s
+BenchmarkApply/roles=1-2 	1	 62.0 apply-s	1.00 emulated	2.00 own-s	50.0 plain-s	60.0 reachable-s	20.0 plain-reachable-s	5.00 stage-firmware-s	20.0 stage-all-s	600 work-processes
 BenchmarkApply/roles=2-2 	1	 80.0 apply-s	1.00 emulated	8.00 own-s	75.0 plain-s	72.0 reachable-s
+BenchmarkApply/roles=4-2 	1	 90.0 apply-s	1.00 emulated	2.00 own-s	80.0 plain-s	80.0 plain-reachable-s
+BenchmarkOlder/roles=1-2 	1	 90.0 apply-s	50.0 plain-reachable-s	10.0 stage-firmware-s	50.0 stage-all-s	3000 work-processes
+BenchmarkOlder/roles=4-2 	1	 290.0 apply-s	100.0 plain-reachable-s
+BenchmarkVariant/kernel_with_vTPM-2 	1	5.00 stage-loader-s	20.0 stage-all-s	700 work-processes
+BenchmarkQuickstart/this-2 	1	40.0 apply-s	10.0 components-s
+BenchmarkQuickstart/older-2 	1	80.0 apply-s	40.0 components-s
+BenchmarkCloud/roles=4-2 	1	90.0 apply-s	100 plain-s
 BenchmarkParse-2 	1000	 1234 ns/op	12 B/op
 `
 
@@ -46,7 +53,7 @@ func parse(t *testing.T, text string) Results {
 
 func TestParse(t *testing.T) {
 	rs := parse(t, sample)
-	if len(rs) != 14 {
+	if len(rs) != 21 {
 		t.Errorf("%d results", len(rs))
 	}
 	if r := rs[0]; r.Name != "Noop/list/roles=100" || r.Package != "example.org/provision" || r.Runs != 3 || r.Values["B/op"] != 5367701 {
@@ -95,9 +102,22 @@ func TestRender(t *testing.T) {
 		"| memory | 24.0 GiB |",
 		"| swtpm | not installed |",
 		"| acceleration | none: guests are emulated (QEMU's TCG) |",
-		"| | 1 role | 2 roles |",
-		"| **its own share** | 3.23 % | 10.0 % |",
-		"| **apply beside plain** | 1.24 x | 1.07 x |",
+		"| | 1 role | 2 roles | 4 roles |",
+		"| 1 role | older | this | this beside older |",
+		"| firmware | 10.0 s | 5.00 s | 0.50 x |",
+		"| processes started, until at rest | 3000 | 600 | 0.20 x |",
+		"| 1 role | 50.0 s | 20.0 s | 0.40 x |",
+		"| first login in 50.0 % of the older one's time, 1 role | 40.0 % | met |",
+		"| first login in 50.0 % of the older one's time, 4 roles | 80.0 % | **missed** |",
+		"| 1 role | UEFI, vTPM | kernel with vTPM |",
+		"| firmware | 5.00 s | - |",
+		"| loader | - | 5.00 s |",
+		"| ready in 45.0 % of the older one's time | 50.0 % | **missed** |",
+		"| components in 33.3 % of the older one's time | 25.0 % | met |",
+		"| 4 roles | 100 s | 90.0 s | 0.90 x |",
+		"| at most 1.05 x virsh, 4 roles | 0.90 x | met |",
+		"| **its own share** | 3.23 % | 10.0 % | 2.22 % |",
+		"| **apply beside plain** | 1.24 x | 1.07 x | 1.12 x |",
 		"| own share under 5.00 %, 1 role | 3.23 % | met |",
 		"| own share under 5.00 %, 2 roles | 10.0 % | **missed** |",
 		"| | 100 roles | 1,000 roles |",
@@ -124,7 +144,7 @@ func TestRender(t *testing.T) {
 func TestRenderOfAPart(t *testing.T) {
 	var page bytes.Buffer
 	Render(&page, Machine{CPU: "a|b"}, time.Now(), parse(t, "BenchmarkX 1 2 ns/op\n"))
-	if got := page.String(); strings.Count(got, notMeasured) != 3 || !strings.Contains(got, "not tried") || !strings.Contains(got, `a\|b`) {
+	if got := page.String(); strings.Count(got, notMeasured) != 6 || !strings.Contains(got, "not tried") || !strings.Contains(got, `a\|b`) {
 		t.Error(got)
 	}
 }

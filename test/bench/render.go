@@ -20,6 +20,9 @@ that is named beside it and was measured in the same run.
 `, at.UTC().Format("2 January 2006"))
 	machine(m, rs).write(w)
 	ready(w, rs)
+	booting(w, rs)
+	quickstart(w, rs)
+	cloud(w, rs)
 	planning(w, rs)
 	manufacture(w, rs)
 	others(w, rs)
@@ -78,7 +81,7 @@ func others(w io.Writer, rs Results) {
 	for _, r := range rs {
 		top, _, _ := strings.Cut(r.Name, "/")
 		switch top {
-		case "Apply", "Noop", "NoopMemory", "Manufacture", "Status":
+		case "Apply", "Older", "Variant", "Quickstart", "Cloud", "Noop", "NoopMemory", "Manufacture", "Status":
 			continue
 		}
 		memory := "-"

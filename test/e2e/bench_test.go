@@ -5,6 +5,8 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,23 +22,100 @@ import (
 // what the command took without the longest wait for a guest that boots.
 func BenchmarkApply(b *testing.B) {
 	h := openLab(b)
-	// Whether KVM works is found out once for a machine, and remembered.
-	h.ovsactl(b, "host", "check", "--data-dir", h.dataDir)
+	h.probeKVM(b)
 	for _, n := range []int{1, 2, 4} {
-		b.Run(fmt.Sprintf("roles=%d", n), func(b *testing.B) {
-			f := h.fleet(b, n)
-			sum := make(metrics)
-			for b.Loop() {
-				sum.add(f.apply(b))
-				sum.add(f.plain(b))
-				h.must(b, "destroy", f.file, "--auto-approve")
-			}
-			for unit, v := range sum {
-				b.ReportMetric(v/float64(b.N), unit)
-			}
-			b.ReportMetric(0, "ns/op") // of both, and of the destroy
-		})
+		b.Run(fmt.Sprintf("roles=%d", n), func(b *testing.B) { h.fleet(b, n, "").bench(b) })
 	}
+}
+
+// BenchmarkOlder is BenchmarkApply of an older version of ovsactl with its own
+// images, whose checkout OVSA_BENCH_BASE names.
+func BenchmarkOlder(b *testing.B) {
+	h := openLab(b).older(b)
+	h.probeKVM(b)
+	for _, n := range []int{1, 2, 4} {
+		b.Run(fmt.Sprintf("roles=%d", n), func(b *testing.B) { h.fleet(b, n, "").bench(b) })
+	}
+}
+
+// BenchmarkVariant is BenchmarkApply of one role that differs in what it boots
+// with.
+func BenchmarkVariant(b *testing.B) {
+	h := openLab(b)
+	h.probeKVM(b)
+	for name, extra := range map[string]string{
+		"UEFI_without_vTPM":   `vtpm { model = "none" }`,
+		"kernel_with_vTPM":    `firmware = "kernel"`,
+		"kernel_without_vTPM": "firmware = \"kernel\"\n  vtpm { model = \"none\" }",
+	} {
+		b.Run(name, func(b *testing.B) { h.fleet(b, 1, extra).bench(b) })
+	}
+}
+
+// BenchmarkQuickstart is the example that a newcomer applies first, with its
+// components, by this version and by the older one.
+func BenchmarkQuickstart(b *testing.B) {
+	h := openLab(b)
+	b.Run("this", h.quickstart)
+	b.Run("older", func(b *testing.B) { h.older(b).quickstart(b) })
+}
+
+// older is the host with the version of ovsactl to compare with.
+func (h *host) older(b *testing.B) *host {
+	b.Helper()
+	dir := os.Getenv("OVSA_BENCH_BASE")
+	if dir == "" {
+		b.Skip("there is no OVSA_BENCH_BASE, a checkout of an older version in which `make package` was run")
+	}
+	older := *h
+	older.program = filepath.Join(dir, "bin", "ovsactl")
+	return &older
+}
+
+// probeKVM: whether KVM works is found out once for a machine, and remembered.
+func (h *host) probeKVM(b *testing.B) {
+	b.Helper()
+	h.ovsactl(b, "host", "check", "--data-dir", h.dataDir)
+}
+
+func (h *host) quickstart(b *testing.B) {
+	file, err := filepath.Abs("../../examples/quickstart.hcl")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if r := h.outside(b, "image", "build", file); r.code != 0 {
+		b.Fatalf("image build: %v", r)
+	}
+	h.probeKVM(b)
+	f := &fleet{host: h, file: file, roles: []string{"isv_dev", "runtime"}}
+	sum := make(metrics)
+	for b.Loop() {
+		sum.add(f.apply(b))
+		h.must(b, "destroy", file, "--auto-approve")
+	}
+	sum.report(b)
+}
+
+// bench applies, boots the same guests plainly and destroys them.
+func (f *fleet) bench(b *testing.B) {
+	if r := f.outside(b, "image", "build", f.file); r.code != 0 {
+		b.Fatalf("image build: %v", r)
+	}
+	sum := make(metrics)
+	for b.Loop() {
+		sum.add(f.apply(b))
+		sum.add(f.plain(b))
+		f.must(b, "destroy", f.file, "--auto-approve")
+	}
+	sum.report(b)
+}
+
+// report gives the means.
+func (m metrics) report(b *testing.B) {
+	for unit, v := range m {
+		b.ReportMetric(v/float64(b.N), unit)
+	}
+	b.ReportMetric(0, "ns/op") // of all that was done
 }
 
 // metrics are figures by unit.
@@ -58,7 +137,8 @@ type fleet struct {
 	roles []string
 }
 
-func (h *host) fleet(tb testing.TB, n int) *fleet {
+// fleet makes the manifest of n such roles; extra is more of each one's block.
+func (h *host) fleet(tb testing.TB, n int, extra string) *fleet {
 	tb.Helper()
 	f := &fleet{host: h}
 	var text strings.Builder
@@ -72,9 +152,9 @@ role "bench%d" {
   memory = "1GiB"
   disk   = "4GiB"
   network "default" { address = %q }
-  vtpm {}
+  %s
 }
-`, i, address(i))
+`, i, address(i), extra)
 	}
 	f.file = h.write(tb, "fleet.hcl", text.String())
 	return f

@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // look uses every verb that looks at guests or reaches into them. The runtime
 // has a display by now.
 func (s *story) look(t *testing.T) {
 	s.lookAtStatus(t)
+	s.untilPrompt(t)
 	for _, c := range []struct {
 		name string
 		args []string
@@ -23,7 +25,7 @@ func (s *story) look(t *testing.T) {
 		{"exec's exit code", []string{"exec", "-f", s.file, "runtime", "--", "sh", "-c", "echo out; exit 7"}, 7, "out\n"},
 		{"ssh's exit code", []string{"ssh", "-f", s.file, "runtime", "--", "sh", "-c", "exit 9"}, 9, ""},
 		{"ssh's arguments", []string{"ssh", "-f", s.file, "runtime", "--", "printf", "%s|", "a b", "$HOME", "*"}, 0, "a b|$HOME|*|"},
-		{"serial log", []string{"logs", "--file", s.file, "runtime"}, 0, "ovsa-runtime login:"},
+		{"state", []string{"exec", "-f", s.file, "--all", "--", "systemctl", "is-system-running", "--wait"}, 0, "runtime | running\n"},
 		{"journal", []string{"logs", "--file", s.file, "--unit", "ssh", "isv_dev"}, 0, "ssh"},
 	} {
 		r := s.ovsactl(t, c.args...)
@@ -33,6 +35,19 @@ func (s *story) look(t *testing.T) {
 	}
 	s.lookThrough(t)
 	s.copyThere(t)
+}
+
+// untilPrompt waits for what a guest prints last at its console: it lets us in
+// before.
+func (s *story) untilPrompt(t *testing.T) {
+	t.Helper()
+	for range 60 {
+		if strings.Contains(s.must(t, "logs", "--file", s.file, "runtime").stdout, "ovsa-runtime login:") {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	t.Error("no login prompt in the serial log")
 }
 
 func (s *story) lookAtStatus(t *testing.T) {

@@ -6,7 +6,6 @@ package seed
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -128,8 +127,10 @@ type cloudConfig struct {
 	PasswordAuth  bool        `json:"ssh_pwauth"`
 	DisableRoot   bool        `json:"disable_root"`
 	ManageHosts   string      `json:"manage_etc_hosts"`
+	HostKeyTypes  []string    `json:"ssh_genkeytypes"`
+	ResizeRoot    string      `json:"resize_rootfs"`
+	BootCommands  [][]string  `json:"bootcmd"`
 	WriteFiles    []writeFile `json:"write_files"`
-	Commands      [][]string  `json:"runcmd"`
 	PackageUpdate bool        `json:"package_update"`
 }
 
@@ -144,31 +145,46 @@ type user struct {
 type writeFile struct {
 	Path        string `json:"path"`
 	Permissions string `json:"permissions"`
-	Encoding    string `json:"encoding"`
 	Content     string `json:"content"`
 }
 
-// userData makes the user and installs the unit that announces the host keys.
-// The unit is started without waiting: it wants the network's end of boot.
+// userData makes the user and announces the host keys. It asks for nothing that
+// a login would have to wait for: one host key, as our own images have, for an
+// RSA key takes an emulated guest seconds; and the file system grows by itself.
+// cloud-init turns passwords off when sshd serves already, and then restarts it;
+// it does neither where its own file says so before.
 func userData(d Data) cloudConfig {
 	return cloudConfig{
-		Users:       []user{{Name: d.User, LockPasswd: true, Shell: "/bin/bash", Sudo: "ALL=(ALL) NOPASSWD:ALL", Keys: d.AuthorizedKeys}},
-		DisableRoot: true,
-		ManageHosts: "localhost", // so sudo finds the guest's own name
-		WriteFiles: []writeFile{
-			embedded(templates.AnnounceScriptPath, "0755", templates.AnnounceScript),
-			embedded(templates.AnnounceUnitPath, "0644", templates.AnnounceUnit),
-		},
-		Commands: [][]string{
-			{"systemctl", "daemon-reload"},
-			{"systemctl", "enable", templates.AnnounceUnitName},
-			{"systemctl", "start", "--no-block", templates.AnnounceUnitName},
-		},
+		Users:        []user{{Name: d.User, LockPasswd: true, Shell: "/bin/bash", Sudo: "ALL=(ALL) NOPASSWD:ALL", Keys: d.AuthorizedKeys}},
+		DisableRoot:  true,
+		ManageHosts:  "localhost", // so sudo finds the guest's own name
+		HostKeyTypes: []string{"ed25519"},
+		ResizeRoot:   "noblock",
+		BootCommands: [][]string{announcer()},
+		WriteFiles:   []writeFile{{"/etc/ssh/sshd_config.d/50-cloud-init.conf", "0600", "PasswordAuthentication no\n"}},
 	}
 }
 
-func embedded(path, mode string, content []byte) writeFile {
-	return writeFile{Path: path, Permissions: mode, Encoding: "b64", Content: base64.StdEncoding.EncodeToString(content)}
+// announcer is the command that starts the announcement of the host keys, at
+// each boot. It is a transient unit, since systemd takes an emulated guest
+// seconds to read its units again for one more file, and it is asked for early,
+// since cloud-init comes to runcmd long after sshd serves. It runs once sshd
+// does, whose keys cloud-init makes before: what an image brought along is never
+// announced.
+func announcer() []string {
+	argv := []string{"systemd-run", "--quiet", "--no-block", "--collect", "--unit=" + templates.AnnounceUnitName}
+	for _, property := range []string{
+		"Description=Announce SSH host keys to the host",
+		"DefaultDependencies=no",
+		"Conflicts=shutdown.target", "Before=shutdown.target",
+		"After=cloud-init.service cloud-init-network.service ssh.service sshd.service",
+		"Restart=always", "RestartSec=1", "NoNewPrivileges=yes",
+	} {
+		argv = append(argv, "--property="+property)
+	}
+	// What systemd would take for a variable of its own it unquotes.
+	script := strings.ReplaceAll(string(templates.AnnounceScript), "$", "$$")
+	return append(argv, "--", "/bin/sh", "-c", script)
 }
 
 type netConfig struct {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -199,8 +201,9 @@ func hostProbes(h hostcheck.Host) hostcheck.Probes {
 	}
 }
 
-// probeKVM runs a guest kernel under KVM: one of an image of ours, or this
-// machine's own.
+// probeKVM runs a guest kernel under KVM: that of the image of ours that was
+// built last, which an apply most likely asks about too, and then finds the
+// answer; or this machine's own.
 func probeKVM(ctx context.Context, h hostcheck.Host) (works bool, reason string, err error) {
 	kernels, err := filepath.Glob(filepath.Join(h.DataDir, "cache", "images", "*", "vmlinuz"))
 	if err != nil {
@@ -210,6 +213,7 @@ func probeKVM(ctx context.Context, h hostcheck.Host) (works bool, reason string,
 	if err != nil {
 		return false, "", err
 	}
+	slices.SortFunc(kernels, func(a, b string) int { return modified(b).Compare(modified(a)) })
 	kernels = append(kernels, own...)
 	if len(kernels) == 0 {
 		return false, "", errors.New("no kernel to probe with")
@@ -221,4 +225,13 @@ func probeKVM(ctx context.Context, h hostcheck.Host) (works bool, reason string,
 	defer host.Close()
 	accel, reason, err := host.Accelerator(ctx, "auto", kernels[0])
 	return accel == vm.KVM, reason, err
+}
+
+// modified is the zero time for a file that is gone.
+func modified(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
