@@ -15,7 +15,6 @@ import (
 // anybody in. Both find the image in the pool.
 func BenchmarkCloud(b *testing.B) {
 	h := openLab(b)
-	h.probeKVM(b)
 	for _, n := range []int{1, 4} {
 		b.Run(fmt.Sprintf("roles=%d", n), func(b *testing.B) {
 			f := h.cloudFleet(b, n)
@@ -34,7 +33,7 @@ func (h *host) cloudFleet(tb testing.TB, n int) *fleet {
 	tb.Helper()
 	f := &fleet{host: h}
 	var text strings.Builder
-	fmt.Fprintf(&text, "host \"local\" {\n  data_dir = %q\n}\n\nimage \"cloud\" {\n  file = %q\n}\n", h.dataDir, h.cloud)
+	fmt.Fprintf(&text, "host \"local\" {\n  data_dir = %q\n  accel = %q\n}\n\nimage \"cloud\" {\n  file = %q\n}\n", h.dataDir, h.accelerator(tb), h.cloud)
 	for i := range n {
 		f.roles = append(f.roles, fmt.Sprintf("bench%d", i))
 		fmt.Fprintf(&text, `

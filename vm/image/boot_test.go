@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,6 +48,7 @@ func TestBuiltImageBoots(t *testing.T) {
 			client := g.dial(t, keys)
 			t.Logf("SSH after %v, %.1f s of processor time", time.Since(start).Round(100*time.Millisecond), cpuSeconds(t, g.pid))
 			checkGuest(t, client)
+			g.crash(t, client)
 		})
 	}
 }
@@ -67,6 +69,8 @@ func checkGuest(t *testing.T, client *ssh.Client) {
 		{"resolvectl status | head -1", "Global"},
 		{"test $(df --output=size -m / | tail -1) -gt 5500 && echo grown", "grown"},
 		{"test ! -e /var/lib/ovsactl/growing && echo finished", "finished"},
+		// A guest that died between the partition's growth and the file system's.
+		{"sudo -n touch /var/lib/ovsactl/growing && sudo -n /usr/local/lib/ovsactl/ovsactl-grow && test ! -e /var/lib/ovsactl/growing && echo finished", "finished"},
 		{"sudo -n passwd -S ovsa | cut -d' ' -f2; sudo -n passwd -S root | cut -d' ' -f2", "L\nL"},
 		{"ls /etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_ed25519_key"},
 		{"test -s /etc/machine-id && echo set", "set"},
@@ -88,6 +92,30 @@ func checkGuest(t *testing.T, client *ssh.Client) {
 		t.Errorf("the guest's time is %v, %v", time.Unix(got, 0), err)
 	}
 	t.Log(ask(t, client, "systemd-analyze; systemd-analyze blame | head -8; df -m / | tail -1"))
+}
+
+// crash: of a kernel that dies, the serial log says why. The console is quiet only
+// while all is well.
+func (g *guest) crash(t *testing.T, client *ssh.Client) {
+	t.Helper()
+	if log, _ := os.ReadFile(g.file("serial.log")); strings.Contains(string(log), "Linux version") {
+		t.Error("the kernel told the console of a boot that went well")
+	}
+	session, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	if err := session.Start("echo c | sudo -n tee /proc/sysrq-trigger"); err != nil { // nobody is left to answer
+		t.Fatal(err)
+	}
+	retry(t, g.ctx, func() (bool, error) {
+		log, err := os.ReadFile(g.file("serial.log"))
+		if err == nil && !strings.Contains(string(log), "Kernel panic - not syncing: sysrq triggered crash") {
+			err = errors.New("no panic in the serial log")
+		}
+		return true, err
+	})
 }
 
 // builtImage returns the image that tests share, from the cache in
