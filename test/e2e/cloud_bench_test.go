@@ -101,8 +101,9 @@ func (f *fleet) plainCloud(tb testing.TB) metrics {
 		if kind == nil || mac == nil {
 			tb.Fatalf("no type or MAC in %s", definition)
 		}
-		seed := f.smallestSeed(tb, role, strings.TrimSpace(key.stdout))
 		g := f.takeOver(tb, name, address(i))
+		seed := f.smallestSeed(tb, role, filepath.Dir(g.disk), strings.TrimSpace(key.stdout))
+		defer f.run(tb, "rm", "-f", seed)
 		plain := strings.NewReplacer("NAME", name, "DISK", g.disk, "SEED", seed, "MAC", mac[1], "type='qemu'>", "type='"+kind[1]+"'>").Replace(plainDomain)
 		if kind[1] == "kvm" {
 			plain = strings.Replace(plain, "mode='maximum'", "mode='host-passthrough'", 1)
@@ -114,12 +115,13 @@ func (f *fleet) plainCloud(tb testing.TB) metrics {
 	return f.bootAll(tb, guests)
 }
 
-// smallestSeed is a user with a key, and what NoCloud cannot do without.
-func (f *fleet) smallestSeed(tb testing.TB, role, key string) string {
+// smallestSeed is a user with a key, and what NoCloud cannot do without, in dir,
+// where QEMU may read it.
+func (f *fleet) smallestSeed(tb testing.TB, role, dir, key string) string {
 	tb.Helper()
 	f.write(tb, "user-data", fmt.Sprintf("#cloud-config\nusers:\n- name: ovsa\n  ssh_authorized_keys: [%q]\n", key))
 	f.write(tb, "meta-data", fmt.Sprintf("instance-id: %s\nlocal-hostname: %s\n", role, role))
-	iso := filepath.Join(f.dir, role+".iso")
+	iso := filepath.Join(dir, role+".iso")
 	r := f.run(tb, "xorriso", "-as", "genisoimage", "-quiet", "-V", "CIDATA", "-J", "-r", "-o", iso,
 		filepath.Join(f.dir, "user-data"), filepath.Join(f.dir, "meta-data"))
 	if r.code != 0 {
