@@ -70,7 +70,8 @@ func checkGuest(t *testing.T, client *ssh.Client) {
 		{"test $(df --output=size -m / | tail -1) -gt 5500 && echo grown", "grown"},
 		{"test ! -e /var/lib/ovsactl/growing && echo finished", "finished"},
 		// A guest that died between the partition's growth and the file system's.
-		{"sudo -n touch /var/lib/ovsactl/growing && sudo -n /usr/local/lib/ovsactl/ovsactl-grow && test ! -e /var/lib/ovsactl/growing && echo finished", "finished"},
+		{"sudo -n touch /var/lib/ovsactl/growing && sudo -n /usr/local/lib/ovsactl/ovsactl-grow 2>&1 | cut -d' ' -f1,2; test ! -e /var/lib/ovsactl/growing && echo finished",
+			"Successfully resized\nfinished"},
 		{"sudo -n passwd -S ovsa | cut -d' ' -f2; sudo -n passwd -S root | cut -d' ' -f2", "L\nL"},
 		{"ls /etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_ed25519_key"},
 		{"test -s /etc/machine-id && echo set", "set"},
