@@ -70,7 +70,8 @@ func (h *Host) Accelerator(ctx context.Context, want, kernel string) (Accel, str
 // deniedHere is denied for this machine's device, where there is one that this
 // process may open.
 func (h *Host) deniedHere(ctx context.Context) (string, error) {
-	if !local(h.uri) || unix.Access(kvmDevice, unix.R_OK|unix.W_OK) != nil {
+	mayOpen := unix.Access(kvmDevice, unix.R_OK|unix.W_OK) == nil
+	if !local(h.uri) || !mayOpen {
 		return "", nil
 	}
 	capabilities, err := call(ctx, h, "read capabilities", func(c *libvirt.Connect) (string, error) { return c.GetCapabilities() })

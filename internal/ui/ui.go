@@ -107,7 +107,7 @@ const steadyAfter = time.Second
 
 // amount tells how much of a copy is done, and how fast.
 func (c *copying) amount(now time.Time) string {
-	text := ""
+	var text string
 	switch {
 	case c.last.Done <= 0 && c.last.Total <= 0:
 		return ""
