@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,6 +140,36 @@ func TestBundleSharesPrograms(t *testing.T) {
 }
 
 // TestUsersFilesAreNotShared: what one does to a file of his must not change ours.
+// pieces counts what is written at once.
+type pieces struct{ writes, bytes int }
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.writes++
+	p.bytes += len(b)
+	return len(b), nil
+}
+
+func TestBundleComesInLargePieces(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "program")
+	noise := make([]byte, 1<<20) // it cannot be compressed
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	write(t, source, append(staticELF(), noise...))
+	out := t.TempDir()
+	if _, err := component.Build(component.BuildOptions{Programs: programs(t, source), Out: out, Version: "1.0"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, codec := range []component.Codec{component.Gzip, component.Zstd} {
+		var p pieces
+		b := component.Bundle{Packages: open(t, component.Dir(out), "developer"), Codec: codec}
+		if err := b.Write(t.Context(), &p, nil); err != nil {
+			t.Fatal(err)
+		}
+		if p.bytes < 1<<20 || p.writes > p.bytes/(16<<10) {
+			t.Errorf("%s: %d bytes in %d writes", codec, p.bytes, p.writes)
+		}
+	}
+}
+
 func TestUsersFilesAreNotShared(t *testing.T) {
 	ours := open(t, large(t), "developer")
 	mine, err := component.File("mine", ours[0].Path)
