@@ -21,7 +21,7 @@ func TestInitrdSaysWhatIsWrong(t *testing.T) {
 		t.Skip("boots kernels: half a minute")
 	}
 	imagetest.Require(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap", "mformat", "sfdisk")
-	img := builtImage(t)
+	img := builtImage(t, "trixie")
 	label := regexp.MustCompile(`root=PARTLABEL=(\S+)`).FindStringSubmatch(img.Cmdline)
 	if label == nil {
 		t.Fatalf("command line %q", img.Cmdline)

@@ -28,8 +28,9 @@ var script []byte
 func programs() []string { return []string{"sh", "cpio", "insmod", "mount", "run-init", "sleep"} }
 
 // drivers are loaded before the root file system is looked for. The network card
-// would be found by udev, too, but much later.
-func drivers() []string { return []string{"virtio_blk", "virtio_net"} }
+// would be found by udev, too, but much later. Most kernels have some of them
+// built in, each another.
+func drivers() []string { return []string{"virtio_pci", "virtio_blk", "ext4", "virtio_net"} }
 
 const (
 	klibcDir   = "usr/lib/klibc/bin"

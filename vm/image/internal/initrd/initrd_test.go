@@ -35,12 +35,14 @@ func tree(t *testing.T) fstest.MapFS {
 	m := fstest.MapFS{
 		loader: {Data: []byte("the loader")},
 		modules + "modules.dep": {Data: []byte(`kernel/block/virtio_blk.ko:
+kernel/virtio/virtio_pci.ko:
 kernel/net/virtio_net.ko.xz: kernel/net/net_failover.ko.xz kernel/net/failover.ko
 kernel/net/net_failover.ko.xz: kernel/net/failover.ko
 kernel/net/failover.ko:
 `)},
 		modules + "modules.builtin":               {Data: []byte("kernel/fs/ext4.ko\n")},
 		modules + "modules.devname":               {Data: []byte("# comment\ntun net/tun c10:200\nloop loop-control c10:237\nx x b7:65536\n")},
+		modules + "kernel/virtio/virtio_pci.ko":   {Data: []byte("virtio_pci")},
 		modules + "kernel/block/virtio_blk.ko":    {Data: []byte("virtio_blk")},
 		modules + "kernel/net/virtio_net.ko.xz":   {Data: packed(t, "virtio_net")},
 		modules + "kernel/net/net_failover.ko.xz": {Data: packed(t, "net_failover")},
@@ -113,10 +115,11 @@ func TestMake(t *testing.T) {
 	names, files := contents(t, archive)
 	for file, want := range map[string]string{
 		// Each behind what it needs, and as insmod takes it.
-		"modules/00-virtio_blk.ko":   "100644 virtio_blk",
-		"modules/01-failover.ko":     "100644 failover",
-		"modules/02-net_failover.ko": "100644 net_failover",
-		"modules/03-virtio_net.ko":   "100644 virtio_net",
+		"modules/00-virtio_pci.ko":   "100644 virtio_pci",
+		"modules/01-virtio_blk.ko":   "100644 virtio_blk",
+		"modules/02-failover.ko":     "100644 failover",
+		"modules/03-net_failover.ko": "100644 net_failover",
+		"modules/04-virtio_net.ko":   "100644 virtio_net",
 		loader:                       "100755 the loader",
 		"init":                       "100755 " + string(script),
 		"root":                       "040755 0:0",
@@ -125,7 +128,7 @@ func TestMake(t *testing.T) {
 			t.Errorf("%s is %.40q, want %.40q", file, files[file], want)
 		}
 	}
-	if len(files) != 6+1+len(programs())+4+1+2 { // directories, init, programs, modules, nodes, the loader and its directory
+	if len(files) != 6+1+len(programs())+5+1+2 { // directories, init, programs, modules, nodes, the loader and its directory
 		t.Errorf("files %q", names)
 	}
 	if len(files) != len(names) {
@@ -149,12 +152,12 @@ func TestMake(t *testing.T) {
 func TestBuiltInModulesAreLeftOut(t *testing.T) {
 	m := tree(t)
 	m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/block/virtio_blk.ko:\n")}
-	m[modules+"modules.builtin"] = &fstest.MapFile{Data: []byte("kernel/fs/ext4.ko\nkernel/net/virtio_net.ko\n")}
+	m[modules+"modules.builtin"] = &fstest.MapFile{Data: []byte("kernel/fs/ext4.ko\nkernel/net/virtio_net.ko\nkernel/virtio/virtio_pci.ko\n")}
 	archive, err := Make(m, version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if names, _ := contents(t, archive); slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, "virtio_net") }) {
+	if names, _ := contents(t, archive); slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "modules/") && !strings.HasSuffix(n, "virtio_blk.ko") }) {
 		t.Errorf("files %q", names)
 	}
 }
@@ -171,15 +174,16 @@ func TestMakeRefuses(t *testing.T) {
 		{"a program that is none", func(m fstest.MapFS) { m[klibcDir+"/sh"] = &fstest.MapFile{Data: []byte("#!")} }, "klibc's sh"},
 		{"another kernel", func(m fstest.MapFS) { delete(m, modules+"modules.dep") }, "modules.dep"},
 		{"no such module", func(m fstest.MapFS) {
-			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/net/virtio_net.ko.xz:\n")}
+			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/virtio/virtio_pci.ko:\nkernel/net/virtio_net.ko.xz:\n")}
 		}, `no module "virtio_blk"`},
+		{"no file system", func(m fstest.MapFS) { m[modules+"modules.builtin"] = &fstest.MapFile{} }, `no module "ext4"`},
 		{"a module that is missing", func(m fstest.MapFS) { delete(m, modules+"kernel/net/failover.ko") }, "failover.ko"},
 		{"a module that is cut", func(m fstest.MapFS) {
 			whole := m[modules+"kernel/net/virtio_net.ko.xz"].Data
 			m[modules+"kernel/net/virtio_net.ko.xz"] = &fstest.MapFile{Data: whole[:len(whole)-4]}
 		}, "virtio_net.ko.xz"},
 		{"an unknown compression", func(m fstest.MapFS) {
-			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/block/virtio_blk.ko.lzo:\nkernel/net/virtio_net.ko.xz:\n")}
+			m[modules+"modules.dep"] = &fstest.MapFile{Data: []byte("kernel/virtio/virtio_pci.ko:\nkernel/block/virtio_blk.ko.lzo:\nkernel/net/virtio_net.ko.xz:\n")}
 			m[modules+"kernel/block/virtio_blk.ko.lzo"] = &fstest.MapFile{Data: []byte("?")}
 		}, `compression ".lzo"`},
 		{"a device that is none", func(m fstest.MapFS) {
