@@ -30,7 +30,7 @@ build: ## build the programs into bin/
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ovsactl
 # What goes into guests has no symbols, a third of its size: a guest without KVM
 # takes 5 MB a second. A panic's trace needs none.
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS) -s -w' -o bin/ ./cmd/ovsatool ./cmd/ovsaruntime
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS) -s -w' -o bin/ ./cmd/ovsatool ./cmd/ovsaruntime ./cmd/ovsainstall
 # SQLite is C: it goes into the program, which then runs in any guest, too.
 	CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo,sqlite_omit_load_extension \
 		-ldflags '$(LDFLAGS) -s -w -linkmode external -extldflags -static' -o bin/ ./cmd/license_server

@@ -13,11 +13,11 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/component/installer"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/packaging/components"
 )
@@ -77,13 +77,14 @@ func assemble(name string, layout components.Layout, opts BuildOptions) ([]entry
 	if err != nil {
 		return nil, err
 	}
-	var manifest strings.Builder
-	fmt.Fprintf(&manifest, "ovsa-manifest 1\ncomponent %s %s\n", name, opts.Version)
-	for _, d := range layout.Dirs {
-		fmt.Fprintf(&manifest, "dir %s %s %s\n", d.Mode, d.Owner, d.Path)
+	program, err := staticProgram(opts.Programs, installerProgram)
+	if err != nil {
+		return nil, err
 	}
+	manifest := installer.Manifest{Name: name, Version: opts.Version, Dirs: layout.Dirs}
 	all := []entry{
-		{name: path.Join(top, installer), mode: 0o755, data: script},
+		{name: path.Join(top, installScript), mode: 0o755, data: script},
+		{name: path.Join(top, installerProgram), mode: 0o755, data: program},
 		{name: path.Join(top, metaName), mode: 0o644, data: append(about, '\n')},
 	}
 	for _, f := range layout.Files {
@@ -91,27 +92,30 @@ func assemble(name string, layout components.Layout, opts BuildOptions) ([]entry
 		if err != nil {
 			return nil, err
 		}
-		mode, err := strconv.ParseInt(f.Mode, 8, 32)
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(&manifest, "file %x %s %s\n", sha256.Sum256(data), f.Mode, f.Path)
-		all = append(all, entry{name: path.Join(top, "root", f.Path), mode: mode, data: data})
+		manifest.Files = append(manifest.Files, installer.File{Path: f.Path, Mode: f.Mode, Sum: sha256.Sum256(data)})
+		all = append(all, entry{name: path.Join(top, "root", f.Path), mode: int64(f.Mode), data: data})
 	}
-	manifest.WriteString("end\n")
-	all = append(all, entry{name: path.Join(top, "MANIFEST"), mode: 0o644, data: []byte(manifest.String())})
+	all = append(all, entry{name: path.Join(top, installer.ManifestName), mode: 0o644, data: manifest.Encode()})
 	return withParents(all), nil
 }
+
+// installerProgram is the guest program that installs each package; the package's
+// install.sh starts it.
+const installerProgram = "ovsainstall"
 
 func content(f components.File, programs string) ([]byte, error) {
 	if f.Program == "" {
 		return components.Asset(f.Asset)
 	}
-	data, err := os.ReadFile(filepath.Join(programs, f.Program))
+	return staticProgram(programs, f.Program)
+}
+
+func staticProgram(dir, name string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil, hint.Wrap(err, "build the guest programs first (make build), or name their directory: --programs DIR")
 	}
-	return data, checkStatic(f.Program, data)
+	return data, checkStatic(name, data)
 }
 
 // checkStatic refuses a program that needs libraries of the machine it was

@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 func TestFileReadsOnlySafeTarballs(t *testing.T) {
@@ -112,7 +116,10 @@ func TestOpenFindsOurs(t *testing.T) {
 }
 
 func TestBuildIsReproducible(t *testing.T) {
-	a, b := built(t, "1.0"), built(t, "1.0")
+	a, b := built(t, "1.0"), t.TempDir()
+	if _, err := component.Build(component.BuildOptions{Programs: programs(t, ""), Out: b, Version: "1.0"}); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range component.Names() {
 		if !bytes.Equal(read(t, filepath.Join(a, component.FileName(name))), read(t, filepath.Join(b, component.FileName(name)))) {
 			t.Errorf("%s differs between two builds", name)
@@ -145,18 +152,52 @@ func FuzzListing(f *testing.F) {
 	})
 }
 
-// built is a directory with all components of a version.
+// built is a directory of the test's with all components of a version.
 func built(t *testing.T, version string) string {
 	t.Helper()
-	out := t.TempDir()
-	if _, err := component.Build(component.BuildOptions{Programs: programs(t, ""), Out: out, Version: version}); err != nil {
+	// A test's result is kept while the files that it has seen do not change, and
+	// what TestMain builds is not seen.
+	for _, dir := range []string{"installer", "../../cmd/ovsainstall"} {
+		if err := fs.WalkDir(os.DirFS(dir), ".", func(name string, _ fs.DirEntry, err error) error {
+			_, err2 := os.Stat(filepath.Join(dir, name))
+			return errors.Join(err, err2)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	once, out := filepath.Join(filepath.Dir(installerProgram), version), t.TempDir()
+	if _, err := os.Stat(once); err != nil {
+		if _, err := component.Build(component.BuildOptions{Programs: programs(t, ""), Out: once, Version: version}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(out, os.DirFS(once)); err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-// programs stands in for the guest programs: copies of one file, the test's
-// own idea of a static program when it is "".
+// installerProgram is the real one, which TestMain builds.
+var installerProgram string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "ovsainstall")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		installerProgram = filepath.Join(dir, "ovsainstall")
+		build := run.Cmd{Path: "go", Args: []string{"build", "-ldflags", "-s -w", "-o", installerProgram, "../../cmd/ovsainstall"}, Env: []string{"CGO_ENABLED=0"}}
+		if err := build.Run(context.Background()); err != nil {
+			panic(err)
+		}
+		return m.Run()
+	}())
+}
+
+// programs stands in for the guest programs but the installer: copies of one file,
+// the test's own idea of a static program when it is "".
 func programs(t *testing.T, source string) string {
 	t.Helper()
 	data := staticELF()
@@ -168,6 +209,9 @@ func programs(t *testing.T, source string) string {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Link(installerProgram, filepath.Join(dir, "ovsainstall")); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

@@ -12,16 +12,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/component"
+	"github.com/ovsactl/ovsactl/internal/lock"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 // The real install.sh runs here, below a directory of the test's.
 
 func TestInstallLaysOutWhatTheGuideSays(t *testing.T) {
+	packages := built(t, "1.0")
 	for name, want := range map[string][]string{
 		"developer": {
 			"drwx------ kvm/keystore", "drwxr-x--- kvm/artefacts", "drwxr-xr-x kvm/lib",
@@ -36,7 +39,7 @@ func TestInstallLaysOutWhatTheGuideSays(t *testing.T) {
 		},
 	} {
 		dest := t.TempDir()
-		install(t, unpack(t, built(t, "1.0"), name), dest)
+		install(t, unpack(t, packages, name), dest)
 		got := tree(t, filepath.Join(dest, "opt/ovsa"))
 		for _, line := range want {
 			mode, path, _ := strings.Cut(line, " ")
@@ -95,6 +98,7 @@ func TestInstallRepairsAndKeepsWhatIsTheUsers(t *testing.T) {
 }
 
 func TestInstallRefusesTamperedPackages(t *testing.T) {
+	packages := built(t, "1.0")
 	for name, tamper := range map[string]func(dir string) error{
 		"changed file": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "root/opt/ovsa/kvm/bin/ovsatool"), []byte("evil"), 0o755)
@@ -106,6 +110,10 @@ func TestInstallRefusesTamperedPackages(t *testing.T) {
 		"file is a link": func(dir string) error {
 			path := filepath.Join(dir, "root/opt/ovsa/kvm/bin/ovsatool")
 			return errors.Join(os.Rename(path, filepath.Join(dir, "real")), os.Symlink(filepath.Join(dir, "real"), path))
+		},
+		"file is a link to another": func(dir string) error {
+			path := filepath.Join(dir, "root/opt/ovsa/kvm/bin/ovsatool") // which is the same here
+			return errors.Join(os.Remove(path), os.Symlink("ovsaruntime", path))
 		},
 		"no manifest": func(dir string) error { return os.Remove(filepath.Join(dir, "MANIFEST")) },
 		"cut manifest": func(dir string) error {
@@ -120,7 +128,7 @@ func TestInstallRefusesTamperedPackages(t *testing.T) {
 			})
 		},
 	} {
-		pkg, dest := unpack(t, built(t, "1.0"), "developer"), t.TempDir()
+		pkg, dest := unpack(t, packages, "developer"), t.TempDir()
 		if err := tamper(pkg); err != nil {
 			t.Fatal(err)
 		}
@@ -130,6 +138,122 @@ func TestInstallRefusesTamperedPackages(t *testing.T) {
 		if got := tree(t, dest); len(got) != 0 {
 			t.Errorf("%s: left %v", name, got)
 		}
+	}
+}
+
+// TestInstallMeetsOddThings: what users can put where files go is replaced,
+// removed or refused, and never followed.
+func TestInstallMeetsOddThings(t *testing.T) {
+	packages := built(t, "1.0")
+	const bin, store = "opt/ovsa/kvm/bin", "opt/ovsa/kvm/keystore"
+	for name, tt := range map[string]struct {
+		prepare func(dest, other string) error
+		fails   string
+	}{
+		"a link in a file's place": {func(dest, other string) error {
+			path := filepath.Join(dest, bin, "ovsatool")
+			return errors.Join(os.Remove(path), os.Symlink(filepath.Join(other, "file"), path))
+		}, ""},
+		"a link in a directory's place": {func(dest, other string) error {
+			path := filepath.Join(dest, store)
+			return errors.Join(os.Remove(path), os.Symlink(other, path))
+		}, "not a directory"},
+		"a directory in a file's place": {func(dest, _ string) error {
+			path := filepath.Join(dest, bin, "ovsatool")
+			return errors.Join(os.Remove(path), os.Mkdir(path, 0o755))
+		}, "it is a directory"},
+		"what a killed run left": {func(dest, _ string) error {
+			return os.WriteFile(filepath.Join(dest, bin, ".ovsa-new.1"), []byte("half"), 0o600)
+		}, ""},
+		"something that looks like it": {func(dest, _ string) error {
+			return os.MkdirAll(filepath.Join(dest, store, ".ovsa-new.1/mine"), 0o755)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pkg, dest, other := unpack(t, packages, "developer"), t.TempDir(), t.TempDir()
+			write(t, filepath.Join(other, "file"), []byte("somebody else's"))
+			if err := os.Chmod(other, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			before := tree(t, other)
+			install(t, pkg, dest)
+			if err := tt.prepare(dest, other); err != nil {
+				t.Fatal(err)
+			}
+			out, err := tryInstall(t.Context(), pkg, dest)
+			if tt.fails == "" && err != nil || tt.fails != "" && (err == nil || !strings.Contains(err.Error(), tt.fails)) {
+				t.Errorf("%v: %s", err, out)
+			}
+			if info, err := os.Stat(other); err != nil || info.Mode().Perm() != 0o755 || !maps.Equal(tree(t, other), before) {
+				t.Error("what a link leads to has changed")
+			}
+			got := tree(t, filepath.Join(dest, bin))
+			if _, left := got[".ovsa-new.1"]; left || tt.fails == "" && !strings.HasPrefix(got["ovsatool"], "-rwxr-xr-x ") {
+				t.Errorf("installed %v", slices.Sorted(maps.Keys(got)))
+			}
+		})
+	}
+}
+
+// TestInstallWaitsForAnother: two at once would take each other's files for left
+// behind.
+func TestInstallWaitsForAnother(t *testing.T) {
+	pkg, dest := unpack(t, built(t, "1.0"), "developer"), t.TempDir()
+	state := filepath.Join(dest, "var/lib/ovsactl/components")
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	held, err := lock.Try(filepath.Join(state, ".lock"), "this test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if out, err := tryInstall(ctx, pkg, dest); err == nil {
+		t.Errorf("did not wait: %s", out)
+	}
+	if got := tree(t, dest); len(got) != 4 { // the directories of the lock
+		t.Errorf("changed %v", slices.Sorted(maps.Keys(got)))
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	install(t, pkg, dest)
+
+	// And has the lock as long as it runs: this one reads a pipe that nobody writes.
+	list := filepath.Join(state, "developer.files")
+	if err := errors.Join(os.Remove(list), syscall.Mkfifo(list, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := installCommand(pkg, dest).Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Wait()
+	defer p.Signal(os.Kill)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		held, err := lock.Try(filepath.Join(state, ".lock"), "this test")
+		if err != nil {
+			break
+		}
+		held.Release()
+		if time.Now().After(deadline) {
+			t.Fatal("the lock is free while it installs")
+		}
+	}
+}
+
+func TestInstallSaysWhatItDoes(t *testing.T) {
+	pkg := unpack(t, built(t, "1.0"), "developer")
+	c := installCommand(pkg, t.TempDir())
+	c.Args = []string{"--help"}
+	if out, err := c.Output(t.Context()); err != nil || !strings.HasPrefix(string(out), "Usage: install.sh\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+	c.Args = []string{"--destdir=/x"}
+	var failed *run.Error
+	if err := c.Run(t.Context()); !errors.As(err, &failed) || failed.Code != 2 || !strings.Contains(failed.Stderr, "Usage") {
+		t.Errorf("an option that there is not: %v", err)
 	}
 }
 
@@ -156,14 +280,26 @@ func TestInstallMovesWhatItMayConsume(t *testing.T) {
 }
 
 func TestUpgradeRemovesOldFiles(t *testing.T) {
+	packages := built(t, "1.0")
 	dest := t.TempDir()
-	old := unpack(t, built(t, "1.0"), "developer")
+	old := unpack(t, packages, "developer")
 	addFile(t, old, "/opt/ovsa/kvm/bin/gone", "old")
 	addFile(t, old, "/opt/ovsa/scripts/shared.sh", "shared")
-	other := unpack(t, built(t, "1.0"), "license_server")
+	other := unpack(t, packages, "license_server")
 	addFile(t, other, "/opt/ovsa/scripts/shared.sh", "shared")
 	install(t, other, dest) // makes the directory of the shared file
 	install(t, old, dest)
+	// A run that gets no further than its first files still knows the old ones.
+	inTheWay := filepath.Join(dest, "opt/ovsa/kvm/lib/README")
+	if err := errors.Join(os.Remove(inTheWay), os.Mkdir(inTheWay, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tryInstall(t.Context(), unpack(t, built(t, "2.0"), "developer"), dest); err == nil {
+		t.Fatalf("installed in the place of a directory: %s", out)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
 	install(t, unpack(t, built(t, "2.0"), "developer"), dest)
 	if _, err := os.Stat(filepath.Join(dest, "opt/ovsa/kvm/bin/gone")); err == nil {
 		t.Error("a file of the old version is still there")
@@ -189,7 +325,7 @@ func TestInstallKilledAnywhereConverges(t *testing.T) {
 	whole := time.Since(began)
 	dest := t.TempDir()
 	install(t, old, dest)
-	const steps = 12
+	const steps = 50
 	for i := range steps {
 		ctx, cancel := context.WithTimeout(t.Context(), whole*time.Duration(i+1)/steps)
 		killInstall(ctx, t, pkg, dest)

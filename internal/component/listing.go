@@ -13,11 +13,11 @@ import (
 // Limits of a tarball. Upstream's model hosting package holds a container
 // image, so they are wide.
 const (
-	maxEntries  = 100_000
-	maxUnpacked = 32 << 30
-	maxMeta     = 64 << 10
-	metaName    = "meta.json"
-	installer   = "install.sh"
+	maxEntries    = 100_000
+	maxUnpacked   = 32 << 30
+	maxMeta       = 64 << 10
+	metaName      = "meta.json"
+	installScript = "install.sh"
 )
 
 // meta says what a tarball of ours is.
@@ -63,7 +63,7 @@ func readListing(r io.Reader) (*listing, error) {
 		return nil, err // a damaged end: the checksum of gzip
 	}
 	if !l.installer {
-		return nil, fmt.Errorf("not a component: no %s in its top directory", installer)
+		return nil, fmt.Errorf("not a component: no %s in its top directory", installScript)
 	}
 	return l, nil
 }
@@ -89,7 +89,7 @@ func (l *listing) add(h *tar.Header) (isMeta bool, err error) {
 	switch h.Typeflag {
 	case tar.TypeDir:
 	case tar.TypeReg:
-		l.installer = l.installer || name == path.Join(top, installer)
+		l.installer = l.installer || name == path.Join(top, installScript)
 		return name == path.Join(top, metaName), nil
 	case tar.TypeSymlink:
 		l.links[name] = true

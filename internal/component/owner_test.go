@@ -25,6 +25,9 @@ echo secret >/opt/ovsa/kvm/keystore/mine
 chown 0:0 /opt/ovsa/kvm/keystore
 chown 1 /opt/ovsa/kvm/bin/ovsatool
 "$1/install.sh"
+rm /opt/ovsa/kvm/bin/ovsatool
+setpriv --regid 1 --clear-groups "$1/install.sh"
+stat -c 'with another group: %u:%g' /opt/ovsa/kvm/bin/ovsatool
 # Consumed from the file system of its place, and from another.
 for copy in /opt/copy /var/lib/copy; do
 	cp -R "$1" "$copy"
@@ -60,6 +63,7 @@ func TestInstallAsRoot(t *testing.T) {
 		"developer 1.0: installed, 4 files changed",
 		"license_server 1.0: installed, 7 files changed",
 		"developer 1.0: installed, 1 files changed", // whoever owned it may have it open
+		"with another group: 0:0",
 		"developer 1.0: installed, 2 files changed", "/opt/copy left setupvars.sh", "/var/lib/copy left ovsatool",
 		"drwxr-xr-x root kvm/bin", "-rwxr-xr-x root kvm/bin/ovsatool", "-rw-r--r-- root scripts/setupvars.sh",
 		"drwx------ ovsa kvm/keystore", "-rw-r--r-- root kvm/keystore/mine", "drwxr-x--- ovsa kvm/artefacts",
