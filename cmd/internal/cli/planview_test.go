@@ -87,9 +87,9 @@ func TestPlanOfNothing(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	const want = `ROLE     ACTION  START  REACHABLE  RESULT
-runtime  create  1.2s   41.0s      ready
-isv_dev  create  1.0s   -          failed
+	const want = `ROLE     ACTION  VTPM  START  REACHABLE  RESULT
+runtime  create  0.0s  1.2s   41.0s      ready
+isv_dev  create  0.2s  1.0s   -          failed
 role.isv_dev failed at reachable:
     no answer within 5m0s; its serial log ends:
         | panic ␇
@@ -98,10 +98,10 @@ role.isv_dev failed at reachable:
 `
 	report := &provision.Report{Elapsed: 301 * time.Second, Roles: []provision.RoleReport{
 		{Role: "runtime", Action: provision.Create, Phases: []provision.Phase{
-			{Name: "define", Elapsed: time.Millisecond}, {Name: "start", Elapsed: 1200 * time.Millisecond}, {Name: "reachable", Elapsed: 41 * time.Second},
+			{Name: "define", Elapsed: time.Millisecond}, {Name: "vtpm", Elapsed: 20 * time.Millisecond}, {Name: "start", Elapsed: 1200 * time.Millisecond}, {Name: "reachable", Elapsed: 41 * time.Second},
 		}},
 		{
-			Role: "isv_dev", Action: provision.Create, Phases: []provision.Phase{{Name: "start", Elapsed: time.Second}},
+			Role: "isv_dev", Action: provision.Create, Phases: []provision.Phase{{Name: "vtpm", Elapsed: 200 * time.Millisecond}, {Name: "start", Elapsed: time.Second}},
 			Failed: "reachable", Error: "no answer within 5m0s; its serial log ends:\n    | panic \x07", Hint: "look closer with: ovsactl logs isv_dev",
 		},
 	}}

@@ -111,14 +111,17 @@ const worthShowing = 100 * time.Millisecond
 // writeTimes writes the table of roles and what their phases took. A phase
 // that took no time worth speaking of anywhere has no column.
 func writeTimes(w io.Writer, r *provision.Report) {
-	var columns []string
+	var columns []string // in the order of the phases, whichever role took time for one
+	shown := make(map[string]bool)
 	for _, role := range r.Roles {
 		for _, p := range role.Phases {
-			if p.Elapsed >= worthShowing && !slices.Contains(columns, p.Name) {
+			if !slices.Contains(columns, p.Name) {
 				columns = append(columns, p.Name)
 			}
+			shown[p.Name] = shown[p.Name] || p.Elapsed >= worthShowing
 		}
 	}
+	columns = slices.DeleteFunc(columns, func(name string) bool { return !shown[name] })
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "%s\n", strings.Join(slices.Concat([]string{"ROLE", "ACTION"}, upper(columns), []string{"RESULT"}), "\t"))
 	for _, role := range r.Roles {
