@@ -107,12 +107,15 @@ func (t *txn) clock(now time.Time) error {
 	return nil
 }
 
-// log appends what was decided, with what else the transaction decides. A refusal
-// comes back as the error to return.
-func (t *txn) log(e Entry, verdict error) error {
+// log appends what was decided, with what else the transaction decides, and returns
+// it: nil, or a refusal. Any other error is no decision, and is not logged.
+func (t *txn) log(e Entry, decision error) error {
+	if !decided(decision) {
+		return decision
+	}
 	e.At = e.At.UTC()
-	if verdict != nil {
-		e.Refused = verdict.Error()
+	if decision != nil {
+		e.Refused = decision.Error()
 	}
 	entry, err := json.Marshal(e)
 	if err != nil {
@@ -122,10 +125,7 @@ func (t *txn) log(e Entry, verdict error) error {
 	hash := chain(t.head.hash, seq, entry)
 	t.entries = append(t.entries, seq, entry, hash[:])
 	t.head.seq, t.head.hash = seq, hash
-	if verdict != nil {
-		return &refused{verdict}
-	}
-	return nil
+	return decision
 }
 
 // Audit calls f with the entries of the audit log after the one numbered after,

@@ -15,11 +15,7 @@ func (l *Ledger) Enrol(ctx context.Context, hostID, akName string, now time.Time
 		if err := t.clock(now); err != nil {
 			return err
 		}
-		verdict, err := t.revoked(host, ak)
-		if err != nil {
-			return err
-		}
-		return t.log(Entry{At: now, What: "enrol", Subject: &host}, verdict)
+		return t.log(Entry{At: now, What: "enrol", Subject: &host}, t.revoked(host, ak))
 	})
 	if err != nil {
 		return fmt.Errorf("enrol host %q: %w", hostID, err)

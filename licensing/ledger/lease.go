@@ -49,21 +49,15 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 			return err
 		}
 		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Subjects: c.Subjects}
-		lic, verdict, err := t.allowed(c.GUID, c.Model, c.Subjects, now)
-		if err != nil {
-			return err
+		lic, err := t.allowed(c.GUID, c.Model, c.Subjects, now)
+		if err == nil {
+			err = t.clocks(c)
 		}
-		if verdict == nil {
-			verdict, err = t.clocks(c)
-		}
-		if verdict == nil && err == nil {
-			verdict, err = t.slot(lic, c.Guest, now)
+		if err == nil {
+			err = t.slot(lic, c.Guest, now)
 		}
 		if err != nil {
-			return err
-		}
-		if verdict != nil {
-			return t.log(entry, verdict)
+			return t.log(entry, err)
 		}
 		lease.Expires = lic.until(c.Expires)
 		if err := t.give(lease, c.Subjects); err != nil {
@@ -105,49 +99,50 @@ func (lic Licence) until(expires time.Time) time.Time {
 	return expires.UTC()
 }
 
-// allowed decides on everything but the slots. verdict is the refusal.
-func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (lic Licence, verdict, err error) {
-	lic.GUID, lic.Model = guid, model
+// allowed returns a licence whose terms and subjects allow its use now.
+func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (Licence, error) {
+	lic := Licence{GUID: guid, Model: model}
 	var notAfter int64
-	err = t.tx.QueryRowContext(t.ctx, `SELECT type, instances, not_after FROM licences WHERE guid = $1 AND model = $2`, guid, model).
+	err := t.tx.QueryRowContext(t.ctx, `SELECT type, instances, not_after FROM licences WHERE guid = $1 AND model = $2`, guid, model).
 		Scan(&lic.Type, &lic.Instances, &notAfter)
 	if errors.Is(err, sql.ErrNoRows) {
-		return lic, ErrNoLicence, nil
+		return lic, &refused{ErrNoLicence}
 	}
 	if err != nil {
-		return lic, nil, err
+		return lic, err
 	}
 	lic.NotAfter = unstamp(notAfter)
-	verdict, err = t.good(lic, subjects, now)
-	return lic, verdict, err
+	return lic, t.good(lic, subjects, now)
 }
 
-// good decides whether a licence and what else it is used with are good now.
-func (t *txn) good(lic Licence, subjects []Subject, now time.Time) (verdict, err error) {
-	verdict, err = t.revoked(append([]Subject{{KindLicence, lic.GUID}}, subjects...)...)
-	if verdict == nil && err == nil && lic.Type == TimeLimit && !now.Before(lic.NotAfter) {
-		verdict = fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339))
+// good refuses a licence that is not good now, or is used with what is not.
+func (t *txn) good(lic Licence, subjects []Subject, now time.Time) error {
+	if err := t.revoked(append([]Subject{{KindLicence, lic.GUID}}, subjects...)...); err != nil {
+		return err
 	}
-	return verdict, err
+	if lic.Type == TimeLimit && !now.Before(lic.NotAfter) {
+		return &refused{fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339))}
+	}
+	return nil
 }
 
 // clocks refuses a guest whose TPM is behind, or whose host has booted since it
 // vouched for that guest: nothing that ran before does so now.
-func (t *txn) clocks(c Claim) (verdict, err error) {
+func (t *txn) clocks(c Claim) error {
 	if c.Host.AK != "" {
-		verdict, err = t.goesOn("host "+c.Host.AK, Clock{Resets: c.Host.Resets})
-		if verdict != nil {
-			verdict = fmt.Errorf("the host's record is of an earlier boot: %w", verdict)
+		err := t.goesOn("host "+c.Host.AK, Clock{Resets: c.Host.Resets})
+		if errors.Is(err, ErrRolledBack) {
+			return fmt.Errorf("the host's record is of an earlier boot: %w", err)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if verdict == nil && err == nil {
-		verdict, err = t.goesOn(c.Guest, c.Clock)
-	}
-	return verdict, err
+	return t.goesOn(c.Guest, c.Clock)
 }
 
 // goesOn remembers the clock of a guest or a host, and refuses one that is behind.
-func (t *txn) goesOn(whose string, c Clock) (verdict, err error) {
+func (t *txn) goesOn(whose string, c Clock) error {
 	resets, restarts, millis := int64(c.Resets), int64(c.Restarts), int64(c.Millis)
 	done, err := t.tx.ExecContext(t.ctx, `INSERT INTO guests VALUES ($1, $2, $3, $4)
 		ON CONFLICT (guest) DO UPDATE SET resets = excluded.resets, restarts = excluded.restarts, millis = excluded.millis
@@ -155,34 +150,37 @@ func (t *txn) goesOn(whose string, c Clock) (verdict, err error) {
 		OR guests.resets = excluded.resets AND guests.restarts <= excluded.restarts AND guests.millis <= excluded.millis`,
 		whose, resets, restarts, millis)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if n, err := done.RowsAffected(); err != nil || n > 0 {
-		return nil, err
+		return err
 	}
 	var last Clock
 	err = t.tx.QueryRowContext(t.ctx, `SELECT resets, restarts, millis FROM guests WHERE guest = $1`, whose).
 		Scan(&last.Resets, &last.Restarts, &last.Millis)
-	return fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c), err
+	if err != nil {
+		return err
+	}
+	return &refused{fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c)}
 }
 
-// slot makes the guest's earlier leases end, and says whether there is room.
-func (t *txn) slot(lic Licence, guest string, now time.Time) (verdict, err error) {
+// slot makes the guest's earlier leases end, and refuses where there is no room.
+func (t *txn) slot(lic Licence, guest string, now time.Time) error {
 	if lic.Type == InstanceLimit {
 		var others int
 		err := t.tx.QueryRowContext(t.ctx, `SELECT COUNT(*) FROM leases
 			WHERE guid = $1 AND model = $2 AND ended = 0 AND expires > $3 AND guest <> $4`,
 			lic.GUID, lic.Model, stamp(now), guest).Scan(&others)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if others >= lic.Instances {
-			return fmt.Errorf("%w (%d)", ErrExhausted, lic.Instances), nil
+			return &refused{fmt.Errorf("%w (%d)", ErrExhausted, lic.Instances)}
 		}
 	}
-	_, err = t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE guid = $2 AND model = $3 AND guest = $4 AND ended = 0`,
+	_, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE guid = $2 AND model = $3 AND guest = $4 AND ended = 0`,
 		stamp(now), lic.GUID, lic.Model, guest)
-	return nil, err
+	return err
 }
 
 func (t *txn) give(lease Lease, subjects []Subject) error {
@@ -210,19 +208,12 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Du
 		}
 		entry := Entry{At: now, What: "renew", Guest: guest, Lease: id}
 		held, lic, subjects, err := t.held(id, guest, now)
-		if errors.Is(err, ErrNoLease) {
-			return t.log(entry, err)
-		}
-		if err != nil {
-			return err
-		}
 		entry.GUID, entry.Model = held.GUID, held.Model
-		verdict, err := t.good(lic, subjects, now)
-		if err != nil {
-			return err
+		if err == nil {
+			err = t.good(lic, subjects, now)
 		}
-		if verdict != nil {
-			return t.log(entry, verdict)
+		if err != nil {
+			return t.log(entry, err)
 		}
 		held.Expires = lic.until(earlier(now.Add(term), held.Issued.Add(most)))
 		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET expires = $1 WHERE id = $2`, stamp(held.Expires), id); err != nil {
@@ -245,7 +236,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // held returns a lease that the guest holds now, its licence's terms and what it
-// was about, or ErrNoLease.
+// was about. Any other is refused: ErrNoLease.
 func (t *txn) held(id, guest string, now time.Time) (lease Lease, lic Licence, subjects []Subject, err error) {
 	var list string
 	var issued, expires, notAfter int64
@@ -254,7 +245,7 @@ func (t *txn) held(id, guest string, now time.Time) (lease Lease, lic Licence, s
 		WHERE leases.id = $1 AND guest = $2 AND ended = 0 AND expires > $3`, id, guest, stamp(now)).
 		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &list, &lic.Type, &lic.Instances, &notAfter)
 	if errors.Is(err, sql.ErrNoRows) {
-		return lease, lic, nil, ErrNoLease
+		return lease, lic, nil, &refused{ErrNoLease}
 	}
 	if err != nil {
 		return lease, lic, nil, err
@@ -273,11 +264,8 @@ func (l *Ledger) End(ctx context.Context, id, guest string, now time.Time) error
 		}
 		entry := Entry{At: now, What: "end", Guest: guest, Lease: id}
 		held, _, _, err := t.held(id, guest, now)
-		if errors.Is(err, ErrNoLease) {
-			return t.log(entry, err)
-		}
 		if err != nil {
-			return err
+			return t.log(entry, err)
 		}
 		entry.GUID, entry.Model = held.GUID, held.Model
 		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE id = $2`, stamp(now), id); err != nil {

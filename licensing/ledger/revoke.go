@@ -73,19 +73,19 @@ func (l *Ledger) Revocations(ctx context.Context) ([]Revocation, error) {
 }
 
 // revoked refuses when one of the subjects is revoked.
-func (t *txn) revoked(subjects ...Subject) (verdict, err error) {
+func (t *txn) revoked(subjects ...Subject) error {
 	var args []any
 	for _, s := range subjects {
 		args = append(args, string(s.Kind), s.ID)
 	}
 	var s Subject
-	err = t.tx.QueryRowContext(t.ctx, `SELECT kind, subject FROM revocations
+	err := t.tx.QueryRowContext(t.ctx, `SELECT kind, subject FROM revocations
 		WHERE (kind, subject) IN (VALUES `+rows(len(subjects), 2)+`) ORDER BY kind, subject LIMIT 1`, args...).Scan(&s.Kind, &s.ID)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID), nil
+	return &refused{fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID)}
 }
