@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vm"
 	"github.com/ovsactl/ovsactl/vm/image"
@@ -25,10 +26,7 @@ import (
 func labHost(t *testing.T) *vm.Host {
 	t.Helper()
 	if os.Getenv("OVSACTL_LAB") == "" {
-		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "lab") {
-			t.Fatal("not in a lab")
-		}
-		t.Skip("not in a lab: ovsactl lab run -- go test ./vm/")
+		need.Absent(t, "lab", "not in a lab: ovsactl lab run -- go test ./vm/")
 	}
 	h, err := vm.Open(t.Context(), "qemu:///system", vm.Options{DataDir: t.TempDir(), ShutdownTimeout: time.Minute})
 	must(t, err)

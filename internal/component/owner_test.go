@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -44,12 +45,7 @@ getent shadow ovsa | cut -d: -f2
 
 // TestInstallAsRoot proves owners, which DESTDIR leaves out, and the user.
 func TestInstallAsRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "root") {
-			t.Fatal("root is required")
-		}
-		t.Skip("not root")
-	}
+	need.Root(t)
 	packages := built(t, "1.0")
 	var out bytes.Buffer
 	err := run.Cmd{Path: "unshare", Args: []string{

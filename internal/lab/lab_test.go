@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -81,7 +81,7 @@ func fatal(err error) {
 // up starts a lab for the test and ends it after.
 func up(t *testing.T, name string) Lab {
 	t.Helper()
-	need(t)
+	needLab(t)
 	dataDir := t.TempDir()
 	name = fmt.Sprintf("%s-%d", name, os.Getpid())
 	t.Cleanup(func() { Down(context.Background(), name) })
@@ -92,29 +92,11 @@ func up(t *testing.T, name string) Lab {
 	return l
 }
 
-// need skips a test where the tools of a lab are absent, unless OVSA_REQUIRE
-// says that they must be there.
-func need(t *testing.T) {
+// needLab needs the tools of a lab.
+func needLab(t *testing.T) {
 	t.Helper()
-	var missing []string
-	if os.Geteuid() != 0 {
-		missing = append(missing, "root")
-	}
-	for _, tool := range []string{"libvirtd", "virtlogd", "virsh"} {
-		if _, err := lookPath(tool, os.Getenv("PATH")+":/usr/sbin"); err != nil {
-			missing = append(missing, tool)
-		}
-	}
-	if len(missing) == 0 {
-		return
-	}
-	required := strings.Split(os.Getenv("OVSA_REQUIRE"), ",")
-	for _, tool := range missing {
-		if slices.Contains(required, tool) {
-			t.Fatalf("%s is absent, and OVSA_REQUIRE names it", tool)
-		}
-	}
-	t.Skipf("needs %s", strings.Join(missing, ", "))
+	need.Root(t)
+	need.Programs(t, "libvirtd", "virtlogd", "virsh")
 }
 
 // in runs a command in the lab and returns its exit code and output.
@@ -347,7 +329,7 @@ func TestDaemonsAreKept(t *testing.T) {
 }
 
 func TestUpFailsWithTheLog(t *testing.T) {
-	need(t)
+	needLab(t)
 	name := fmt.Sprintf("fails-%d", os.Getpid())
 	defer Down(context.Background(), name)
 	_, _, err := Up(t.Context(), Options{Name: name, DataDir: t.TempDir(), Holder: []string{"hold", "/no/such/data"}})
@@ -360,7 +342,7 @@ func TestUpFailsWithTheLog(t *testing.T) {
 }
 
 func TestInterruptedUp(t *testing.T) {
-	need(t)
+	needLab(t)
 	name := fmt.Sprintf("stopped-%d", os.Getpid())
 	defer Down(context.Background(), name)
 	ctx, cancel := context.WithCancelCause(t.Context())

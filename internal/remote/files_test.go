@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/remote"
-	"github.com/ovsactl/ovsactl/internal/remote/remotetest"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -115,7 +115,7 @@ func TestKnownHostsHoldOneEntryPerGuest(t *testing.T) {
 }
 
 func TestStockSSHReadsKnownHosts(t *testing.T) {
-	ssh := remotetest.Need(t, "ssh", "/usr/bin/ssh")
+	ssh := need.Program(t, "ssh")
 	client, s, _ := connected(t)
 	if err := client.Remember("ovsa_a", s.Addr.Addr(), s.HostKeys); err != nil {
 		t.Fatal(err)

@@ -6,18 +6,16 @@ import (
 	"crypto/cipher"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"filippo.io/age"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -112,7 +110,7 @@ func opensslSpeed(b *testing.B, decrypt bool) float64 {
 	}
 	out, err := run.Cmd{Path: "openssl", Args: args}.Output(b.Context())
 	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "openssl") {
+		if need.Required("openssl") {
 			b.Error(err)
 		}
 		b.Logf("no comparison: %v", err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/licensing"
 )
 
@@ -124,13 +125,7 @@ func TestSelfSigned(t *testing.T) {
 
 // TestOpenSSL: openssl reads requests and certificates as ours.
 func TestOpenSSL(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "openssl") {
-			t.Fatal(err)
-		}
-		t.Skip("no openssl")
-	}
+	openssl := need.Program(t, "openssl")
 	dir, key := t.TempDir(), newKey(t)
 	subject, _ := ParseSubject(`/C=IN/O=a\/b/CN=localhost/emailAddress=a@b.in`)
 	csr, err := Request(key, subject)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/vm/image/imagetest"
 )
 
@@ -64,7 +65,7 @@ role "runtime" {
 // images makes what a lab cannot: it has no way to a package mirror.
 func (h *host) images(tb testing.TB) {
 	tb.Helper()
-	imagetest.Require(tb, imagetest.Needs()...)
+	need.Programs(tb, imagetest.Needs()...)
 	var err error
 	if h.cloud, err = imagetest.StockCloud(tb.Context(), filepath.Join(h.dataDir, "cache", "images")); err != nil {
 		tb.Fatal(err)

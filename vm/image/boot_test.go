@@ -19,9 +19,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vm/image"
-	"github.com/ovsactl/ovsactl/vm/image/imagetest"
 )
 
 const ovmf = "/usr/share/OVMF/OVMF_CODE_4M.fd"
@@ -34,7 +34,7 @@ func TestBuiltImageBoots(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots guests: minutes")
 	}
-	imagetest.Require(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap", "mformat", "sfdisk", ovmf)
+	need.Programs(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap", "mformat", "sfdisk", ovmf)
 	for _, c := range []struct {
 		suite, name string
 		boot        func(image.Image) []string

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vm/image"
-	"github.com/ovsactl/ovsactl/vm/image/imagetest"
 )
 
 // TestInitrdSaysWhatIsWrong: a guest whose root file system cannot be told stops,
@@ -20,7 +20,7 @@ func TestInitrdSaysWhatIsWrong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots kernels: half a minute")
 	}
-	imagetest.Require(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap", "mformat", "sfdisk")
+	need.Programs(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap", "mformat", "sfdisk")
 	img := builtImage(t, "trixie")
 	label := regexp.MustCompile(`root=PARTLABEL=(\S+)`).FindStringSubmatch(img.Cmdline)
 	if label == nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/templates"
 	"github.com/ovsactl/ovsactl/vm/seed"
@@ -24,16 +25,9 @@ func data() seed.Data {
 // mtools needs mtools(1), which other tests use too.
 func mtools(t *testing.T, args ...string) []byte {
 	t.Helper()
+	need.Programs(t, "mcopy", args[0])
 	out, err := run.Cmd{Path: args[0], Args: args[1:]}.Output(t.Context())
 	if err != nil {
-		for _, tool := range strings.Split(os.Getenv("OVSA_REQUIRE"), ",") {
-			if tool == "mtools" {
-				t.Fatal(err)
-			}
-		}
-		if strings.Contains(err.Error(), "not found") {
-			t.Skip("mtools is not installed")
-		}
 		t.Fatal(err)
 	}
 	return out

@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 )
@@ -21,12 +19,7 @@ import (
 // of its socket. It serves one connection at a time, any number of times.
 func startTPM(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "swtpm") {
-			t.Fatal("swtpm is required and not installed")
-		}
-		t.Skip("swtpm is not installed")
-	}
+	need.Programs(t, "swtpm")
 	dir, err := os.MkdirTemp("", "tpm") //nolint:usetesting // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vtpm"
 )
@@ -30,15 +30,10 @@ type Host struct {
 }
 
 // New starts a stand-in TPM whose vendor the host trusts. It skips the test
-// where there is no swtpm, unless OVSA_REQUIRE names it.
+// where there is no swtpm.
 func New(t testing.TB) *Host {
 	t.Helper()
-	if err := (run.Cmd{Path: "swtpm", Args: []string{"--version"}}).Run(t.Context()); err != nil {
-		if strings.Contains(os.Getenv("OVSA_REQUIRE"), "swtpm") {
-			t.Fatal(err)
-		}
-		t.Skip("no swtpm")
-	}
+	need.Programs(t, "swtpm")
 	dir := t.TempDir()
 	h := &Host{DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir, "swtpm"), state: filepath.Join(dir, "host")}
 	for _, d := range []string{h.DataDir, h.StateDir, h.state} {

@@ -8,11 +8,11 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/remote"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
@@ -25,27 +25,11 @@ type Server struct {
 	dir      string
 }
 
-// Need returns the first of places that exists. Without any it skips, or fails
-// when OVSA_REQUIRE names the program.
-func Need(t *testing.T, name string, places ...string) string {
-	t.Helper()
-	for _, p := range places {
-		if _, err := os.Stat(p); err == nil {
-			return p
-		}
-	}
-	if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), name) {
-		t.Fatalf("%s is required and not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
 // New makes a server's keys and configuration, and does not start it.
 func New(t *testing.T, authorizedKey string) *Server {
 	t.Helper()
-	Need(t, "sshd", "/usr/sbin/sshd")
-	keygen := Need(t, "ssh-keygen", "/usr/bin/ssh-keygen")
+	need.Programs(t, "sshd")
+	keygen := need.Program(t, "ssh-keygen")
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

@@ -7,15 +7,14 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -35,16 +34,12 @@ func program(t testing.TB, name string) string {
 			return filepath.Join(dir, name)
 		}
 	}
-	if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "postgres") {
-		t.Fatalf("%s is required and not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
+	need.Absent(t, "postgres", name+" is not installed")
 	return ""
 }
 
 // Start starts a server with PostgreSQL's own settings, until the test ends. It
-// refuses to run as root, so nobody runs it then. Without PostgreSQL the test is
-// skipped, or fails where OVSA_REQUIRE names postgres.
+// refuses to run as root, so nobody runs it then. The test needs PostgreSQL.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	initdb, postgres := program(t, "initdb"), program(t, "postgres")

@@ -1,3 +1,4 @@
+// Package imagetest has images for tests that are not ours.
 package imagetest
 
 import (

@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/vm/image"
 )
 
@@ -11,7 +12,7 @@ func TestStockCloudIsAnImage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs packages: a minute")
 	}
-	Require(t, Needs()...)
+	need.Programs(t, Needs()...)
 	dir := os.Getenv("OVSACTL_TEST_CACHE")
 	if dir == "" {
 		dir = t.TempDir()

@@ -15,6 +15,7 @@ import (
 	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -102,12 +103,7 @@ func contents(t *testing.T, archive []byte) (names []string, files map[string]st
 }
 
 func TestMake(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "root") {
-			t.Fatal("root is required")
-		}
-		t.Skip("only root unpacks devices")
-	}
+	need.Root(t) // only root unpacks devices
 	archive, err := Make(tree(t), version)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,62 @@
+// Package need is how tests say what of the machine they cannot do without. What
+// is absent skips them, unless the environment's OVSA_REQUIRE, a list with commas,
+// names it: then they fail.
+package need
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Required tells whether OVSA_REQUIRE names something.
+func Required(name string) bool {
+	return slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), name)
+}
+
+// Absent ends a test for a reason: it has not what is known by that name.
+func Absent(t testing.TB, name, reason string) {
+	t.Helper()
+	if Required(name) {
+		t.Fatalf("%s, and OVSA_REQUIRE names %q", reason, name)
+	}
+	t.Skip(reason)
+}
+
+// Root needs a test to run as root.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Absent(t, "root", "not root")
+	}
+}
+
+// Programs needs programs and, by names with a slash, files.
+func Programs(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		Program(t, name)
+	}
+}
+
+// Program needs one program, or a file by a name with a slash, and returns its
+// path. It is looked for where root finds it, whoever runs the test.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	if strings.Contains(name, "/") {
+		if _, err := os.Stat(name); err == nil {
+			return name
+		}
+	} else {
+		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+			path := filepath.Join(dir, name)
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				return path
+			}
+		}
+	}
+	Absent(t, name, "there is no "+name)
+	return ""
+}
