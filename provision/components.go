@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/component"
-	"github.com/ovsactl/ovsactl/internal/diag"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/templates"
 	"github.com/ovsactl/ovsactl/vm"
@@ -158,7 +158,7 @@ func (in *installation) heard(line string) error {
 		in.progress(in.step())("install "+in.left[0].Name, 0, 0)
 		return nil
 	case !in.received || len(in.left) == 0 || line != "installed "+in.left[0].Name:
-		return fmt.Errorf("install components: the guest says %q", diag.Visible(line))
+		return fmt.Errorf("install components: the guest says %q", visible.Text(line))
 	}
 	in.timer.Stop()
 	done := in.left[0]

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 // reach waits until the guest lets us in. Its host keys are known before the
@@ -64,7 +64,7 @@ func (s *roleRun) unreachable(ctx context.Context, err error) error {
 	if tail, tailErr := s.Hypervisor.SerialTail(ctx, s.domain(), 5); tailErr == nil && len(tail) > 0 {
 		var b strings.Builder
 		for _, line := range tail {
-			b.WriteString("\n    | " + diag.Visible(line))
+			b.WriteString("\n    | " + visible.Text(line))
 		}
 		err = fmt.Errorf("%w; its serial log ends:%s", err, b.String())
 	}
@@ -97,7 +97,7 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	var lines []string
 	for line := range bytes.Lines(bytes.TrimSpace(t.buf)) {
-		lines = append(lines, diag.Visible(strings.TrimRight(string(line), "\r\n")))
+		lines = append(lines, visible.Text(strings.TrimRight(string(line), "\r\n")))
 	}
 	return strings.Join(lines[max(0, len(lines)-5):], "; ")
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hcled"
+
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 // maxCode is how much of a source line is quoted, in characters.
@@ -44,7 +46,7 @@ func snippetOf(files map[string]*hcl.File, at *hcl.Range) (snippet, bool) {
 		after:  strings.TrimSuffix(string(f.Bytes[end:to]), "\r"),
 	}
 	if f.Nav != nil {
-		s.context = Visible(hcled.ContextString(f, start))
+		s.context = visible.Text(hcled.ContextString(f, start))
 	}
 	s.cut()
 	return s, true
@@ -55,9 +57,9 @@ func (s *snippet) cut() {
 	if runes := []rune(s.before); len(runes) > maxCode/2 {
 		s.before = "…" + string(runes[len(runes)-maxCode/2:])
 	}
-	s.before = Visible(s.before)
-	s.marked = Visible(head(s.marked, maxCode))
-	s.after = Visible(head(s.after, maxCode/2))
+	s.before = visible.Text(s.before)
+	s.marked = visible.Text(head(s.marked, maxCode))
+	s.after = visible.Text(head(s.after, maxCode/2))
 }
 
 func head(s string, n int) string {
@@ -79,23 +81,4 @@ func (s snippet) carets() string {
 		return ' '
 	}, s.before)
 	return blank + strings.Repeat("^", max(utf8.RuneCountInString(s.marked), 1))
-}
-
-// Visible replaces what would act on a terminal instead of being shown on it:
-// control characters become their pictures, bidirectional overrides and bytes
-// that are not UTF-8 become replacement characters. Tabs stay.
-func Visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t':
-			return r
-		case r < 0x20:
-			return 0x2400 + r
-		case r == 0x7f:
-			return 0x2421
-		case r >= 0x80 && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x2028, r == 0x2029, r == 0x200e, r == 0x200f, r == 0x061c:
-			return utf8.RuneError
-		}
-		return r
-	}, s)
 }

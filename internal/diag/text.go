@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 // Style is how text is fitted to where it goes. The zero Style is for pipes.
@@ -50,10 +52,10 @@ func Text(w io.Writer, files map[string]*hcl.File, diags hcl.Diagnostics, style 
 
 func writeOne(b *strings.Builder, files map[string]*hcl.File, d *hcl.Diagnostic, style Style) {
 	p := style.palette(d.Severity)
-	fmt.Fprintf(b, "%s%s:%s %s%s%s\n\n", p.severity, severityWord(d.Severity), p.reset, p.bold, Visible(d.Summary), p.reset)
+	fmt.Fprintf(b, "%s%s:%s %s%s%s\n\n", p.severity, severityWord(d.Severity), p.reset, p.bold, visible.Text(d.Summary), p.reset)
 	if at := d.Subject; at != nil {
 		s, quoted := snippetOf(files, at)
-		fmt.Fprintf(b, "  on %s line %d", Visible(at.Filename), at.Start.Line)
+		fmt.Fprintf(b, "  on %s line %d", visible.Text(at.Filename), at.Start.Line)
 		if s.context != "" {
 			fmt.Fprintf(b, ", in %s", s.context)
 		}
@@ -84,7 +86,7 @@ func severityWord(s hcl.DiagnosticSeverity) string {
 func wrap(text string, width int) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
-		line = Visible(line)
+		line = visible.Text(line)
 		if width > 0 && !strings.HasPrefix(line, " ") {
 			line = wrapLine(line, width)
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 // Kind says what an event tells of its step.
@@ -70,7 +70,7 @@ func Bytes(n int64) string {
 // Line makes text that may come from a guest or a program one harmless line:
 // control characters are shown as pictures and cannot move the cursor.
 func Line(text string) string {
-	return diag.Visible(strings.ReplaceAll(strings.TrimRight(text, "\r\n"), "\n", " | "))
+	return visible.Text(strings.ReplaceAll(strings.TrimRight(text, "\r\n"), "\n", " | "))
 }
 
 // split parts an address: what is worked on, and the phase, "" when there is none.

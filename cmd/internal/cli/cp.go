@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/remote"
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 func newCpCommand(env Env) *cobra.Command {
@@ -142,7 +142,7 @@ func (p *copyProgress) add(n int) {
 		return
 	}
 	p.painted = time.Now()
-	fmt.Fprintf(p.w, "%s%s%s", clearLine, diag.Visible(p.name), bar(p.sent, p.size))
+	fmt.Fprintf(p.w, "%s%s%s", clearLine, visible.Text(p.name), bar(p.sent, p.size))
 }
 
 func (p *copyProgress) done() {

@@ -31,7 +31,7 @@ func documents(t *testing.T) map[string]string {
 func TestReadmeNamesEveryVerb(t *testing.T) {
 	env, _ := testEnv(nil)
 	readme := documents(t)["README.md"]
-	for _, c := range visible(newRoot(env)) {
+	for _, c := range shownIn(newRoot(env)) {
 		switch c.Parent() {
 		case nil:
 		case c.Root():

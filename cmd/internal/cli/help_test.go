@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// visible returns root and all commands below it that the help lists.
-func visible(root *cobra.Command) []*cobra.Command {
+// shownIn returns root and all commands below it that the help lists.
+func shownIn(root *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{root}
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" && c.Name() != "completion" { // cobra's own
-			all = append(all, visible(c)...)
+			all = append(all, shownIn(c)...)
 		}
 	}
 	return all
@@ -22,7 +22,7 @@ func visible(root *cobra.Command) []*cobra.Command {
 
 func TestEveryVerbExplainsItself(t *testing.T) {
 	env, _ := testEnv(nil)
-	for _, c := range visible(newRoot(env)) {
+	for _, c := range shownIn(newRoot(env)) {
 		name := c.CommandPath()
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short text %q, want one without a full stop", name, c.Short)
@@ -45,7 +45,7 @@ func TestEveryVerbExplainsItself(t *testing.T) {
 func TestExamplesAreTrue(t *testing.T) {
 	env, _ := testEnv(nil)
 	root := newRoot(env)
-	for _, c := range visible(root) {
+	for _, c := range shownIn(root) {
 		for line := range strings.Lines(c.Example) {
 			_, rest, ok := strings.Cut(line, "ovsactl ")
 			if !ok || strings.Contains(line, ".tar.gz") {
@@ -75,7 +75,7 @@ func TestManualPages(t *testing.T) {
 	if code := Run(t.Context(), env); code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	for _, c := range visible(newRoot(env)) {
+	for _, c := range shownIn(newRoot(env)) {
 		page := filepath.Join(dir, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1")
 		if _, err := os.Stat(page); err != nil {
 			t.Errorf("%s has no page: %v", c.CommandPath(), err)

@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/hostcheck"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/vm"
 )
@@ -93,7 +93,7 @@ func printChecks(env Env, lines []hostcheck.Line, asJSON bool) error {
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STATUS\tWHAT\tHAVE\tNEED")
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, clip(diag.Visible(l.Have)), l.Need)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Status, l.Name, clip(visible.Text(l.Have)), l.Need)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -126,7 +126,7 @@ func printFixes(env Env, lines []hostcheck.Line) error {
 		if l.Fix == "" {
 			continue
 		}
-		if have := diag.Visible(l.Have); clip(have) != have {
+		if have := visible.Text(l.Have); clip(have) != have {
 			if _, err := fmt.Fprintf(env.Stdout, "\n%s: %s\n    %s\n", l.Status, l.Name, have); err != nil {
 				return err
 			}

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing/enrol"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 	"github.com/ovsactl/ovsactl/provision"
@@ -224,7 +224,7 @@ func (e enrolled) write(out io.Writer) error {
 		limit = strings.Join(e.VMs, ", ")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "This host is enrolled until %s, by %s.\n", e.NotAfter.UTC().Format(time.RFC3339), diag.Visible(e.Issuer))
+	fmt.Fprintf(&b, "This host is enrolled until %s, by %s.\n", e.NotAfter.UTC().Format(time.RFC3339), visible.Text(e.Issuer))
 	fmt.Fprintf(&b, "It may vouch for %s.\n", limit)
 	if e.Simulated {
 		b.WriteString("Its TPM is a stand-in, which proves nothing about hardware.\n")

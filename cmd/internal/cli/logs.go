@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 // followEvery is how often a followed serial log is read.
@@ -110,7 +110,7 @@ func serialLog(ctx context.Context, w io.Writer, g *guests, role string, opts lo
 			complete = tail[:len(tail)-1] // the last one may still grow
 		}
 		for _, line := range freshLines(shown, complete) {
-			if _, err := fmt.Fprintln(w, diag.Visible(line)); err != nil {
+			if _, err := fmt.Fprintln(w, visible.Text(line)); err != nil {
 				return err
 			}
 		}

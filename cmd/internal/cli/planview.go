@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/provision"
 )
 
@@ -57,7 +57,7 @@ func planCount(p *provision.Plan) string {
 }
 
 func planHead(b *strings.Builder, symbol, address, comment string) {
-	fmt.Fprintf(b, "%3s %-*s # %s\n", symbol, planColumn-4, address, diag.Visible(comment))
+	fmt.Fprintf(b, "%3s %-*s # %s\n", symbol, planColumn-4, address, visible.Text(comment))
 }
 
 func writeRolePlan(b *strings.Builder, r provision.RolePlan) {
@@ -68,7 +68,7 @@ func writeRolePlan(b *strings.Builder, r provision.RolePlan) {
 		longest = max(longest, len(c.Attribute))
 	}
 	for _, c := range r.Changes {
-		line := fmt.Sprintf("      %-*s = %s", longest, diag.Visible(c.Attribute), changeText(r.Action, c))
+		line := fmt.Sprintf("      %-*s = %s", longest, visible.Text(c.Attribute), changeText(r.Action, c))
 		if r.Action == provision.Remake && c.Effect == provision.Replace {
 			line = fmt.Sprintf("%-*s # forces replacement", planColumn, line)
 		}
@@ -120,7 +120,7 @@ func replaceReason(r provision.RolePlan) string {
 }
 
 func changeText(a provision.Action, c provision.Change) string {
-	before, after := diag.Visible(c.Old), diag.Visible(c.New)
+	before, after := visible.Text(c.Old), visible.Text(c.New)
 	switch {
 	case a == provision.Create || c.Old == "":
 		return after

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/ui"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/provision"
 )
 
@@ -94,10 +94,10 @@ func (t *textRun) Report(r *provision.Report) error {
 		failed++
 		fmt.Fprintf(&b, "role.%s failed at %s:\n", role.Role, role.Failed)
 		for line := range strings.Lines(role.Error) {
-			fmt.Fprintf(&b, "    %s\n", diag.Visible(strings.TrimRight(line, "\r\n")))
+			fmt.Fprintf(&b, "    %s\n", visible.Text(strings.TrimRight(line, "\r\n")))
 		}
 		if role.Hint != "" {
-			fmt.Fprintf(&b, "  hint: %s\n", diag.Visible(role.Hint))
+			fmt.Fprintf(&b, "  hint: %s\n", visible.Text(role.Hint))
 		}
 	}
 	fmt.Fprintf(&b, "%d done, %d failed, in %s.\n", ready, failed, ui.Duration(r.Elapsed))

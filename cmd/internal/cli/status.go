@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/provision"
 )
 
@@ -63,7 +63,7 @@ func writeStatus(w io.Writer, list []provision.RoleStatus) error {
 			address = s.Address.String()
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			s.Role, diag.Visible(s.State), address, uptime(s.Uptime), vtpmText(s), componentsText(s), diag.Visible(drift(s)))
+			s.Role, visible.Text(s.State), address, uptime(s.Uptime), vtpmText(s), componentsText(s), visible.Text(drift(s)))
 	}
 	return table.Flush()
 }
@@ -92,7 +92,7 @@ func vtpmText(s provision.RoleStatus) string {
 func componentsText(s provision.RoleStatus) string {
 	var names []string
 	for _, c := range s.Components {
-		names = append(names, diag.Visible(c.Name+" "+c.Version))
+		names = append(names, visible.Text(c.Name+" "+c.Version))
 	}
 	if len(names) == 0 {
 		return "-"

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovsactl/ovsactl/internal/diag"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/vtpm"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
@@ -116,7 +116,7 @@ func writeInfo(out io.Writer, r roleTPM, info vtpm.Info) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, diag.Visible(value))
+			fmt.Fprintf(w, "%s\t%s\n", name, visible.Text(value))
 		}
 	}
 	line("role", r.role)
@@ -276,7 +276,7 @@ func writeVerification(out io.Writer, r roleTPM, v vtpm.Verification, asJSON boo
 		count[s.Status]++
 		line := fmt.Sprintf("%s\t%s", s.Status, s.Name)
 		if s.Detail != "" {
-			line += "\t" + diag.Visible(s.Detail)
+			line += "\t" + visible.Text(s.Detail)
 		}
 		fmt.Fprintln(w, line)
 	}
