@@ -41,7 +41,7 @@ package: build ## build the component tarballs into dist/
 
 .PHONY: man
 man: build ## write the manual pages into dist/man/
-	bin/ovsactl man dist/man
+	for program in ovsactl ovsatool ovsaruntime license_server; do bin/$$program man dist/man; done
 
 PREFIX ?= /usr/local
 

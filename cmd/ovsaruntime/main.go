@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
-	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsaruntime"
 )
 
-func main() { os.Exit(guestcli.Runtime(ovsatool.GenTCB(ovsatool.Machine())).Main()) }
+func main() { os.Exit(ovsaruntime.Program(keystore.Machine()).Main()) }

@@ -5,7 +5,8 @@ package main
 import (
 	"os"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 )
 
-func main() { os.Exit(ovsatool.Program(ovsatool.Machine()).Main()) }
+func main() { os.Exit(ovsatool.Program(keystore.Machine()).Main()) }

@@ -1,5 +1,8 @@
 // Package guestcli is the command line of the programs that run in guests. They
 // are small and static: no libvirt, no HCL, no libraries of the distribution.
+//
+// A program is a table of commands, each with its flags. Help, completion, manual
+// pages and what is said about mistakes are made from it.
 package guestcli
 
 import (
@@ -9,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,30 +33,49 @@ type Env struct {
 	Args           []string // without the program's name
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	Getenv         func(string) string
+	Getenv         func(string) string // nil for an empty environment
+}
+
+// Say writes a line for people to Stderr.
+func (e Env) Say(format string, args ...any) { fmt.Fprintf(e.Stderr, format+"\n", args...) }
+
+func (e Env) getenv(name string) string {
+	if e.Getenv == nil || name == "" {
+		return ""
+	}
+	return e.Getenv(name)
 }
 
 // Program is one program: what it is for and what it can do.
 type Program struct {
 	Name, Summary string
 	Commands      []Command
+	Groups        []Group
 	// Later names commands of the guide that this version does not have.
 	Later []string
 }
 
-// Command is one verb.
+// Group says what the commands have in common that begin with one word.
+type Group struct{ Name, Summary string }
+
+// Command is what a program can do.
 type Command struct {
-	Name, Usage, Summary string
-	Run                  func(ctx context.Context, env Env) error // Args without the verb
+	Name     string // a word, or the group's and one more: "keygen -storekey"
+	Summary  string
+	Flags    []Flag
+	Operands string // what may stand between and behind the flags, for the help; "" for nothing
+	Min, Max int    // how many operands there are
+	Kind     Kind   // of operands
+	Values   string // of the first operand, as in "one|two", for completion; others are not refused here
+	Example  string // without the program's name
+	Run      func(ctx context.Context, c *Call) error
 }
 
 // usageError is a wrong command line.
 type usageError struct{ error }
 
 // Usagef is the error of a wrong command line, which has its own exit code.
-func Usagef(format string, args ...any) error { return usagef(format, args...) }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // Main runs the program in this process and returns its exit code. The first
 // signal ends its context, a second one the process.
@@ -88,32 +111,92 @@ func (p Program) Run(ctx context.Context, env Env) int {
 }
 
 func (p Program) dispatch(ctx context.Context, env Env) error {
-	verb := ""
-	if len(env.Args) > 0 {
-		verb = env.Args[0]
+	if c, words := p.find(env.Args); c != nil {
+		return c.start(ctx, p.Name, env, env.Args[words:])
 	}
-	switch verb {
-	case "help", "-h", "-help", "--help":
-		return p.help(env.Stdout)
-	case "version", "-version", "--version":
+	var verb string
+	var rest []string
+	if len(env.Args) > 0 {
+		verb, rest = env.Args[0], env.Args[1:]
+	}
+	switch {
+	case verb == "help" || isHelp(verb):
+		return p.help(env.Stdout, rest)
+	case verb == "version" || strings.TrimLeft(verb, "-") == "version":
 		_, err := fmt.Fprintln(env.Stdout, p.Name, buildinfo.Version())
 		return err
+	case verb == "completion":
+		return p.completion(env.Stdout, rest)
+	case verb == "__complete":
+		return p.complete(env.Stdout, rest)
+	case verb == "man":
+		return p.manual(rest)
+	case p.inGroup(verb) && len(rest) > 0 && isHelp(rest[0]):
+		return p.help(env.Stdout, []string{verb})
 	}
+	return p.unknown(env.Args)
+}
+
+// find returns the command that the first words name, and how many they are.
+func (p Program) find(words []string) (*Command, int) {
+	for n := min(len(words), 2); n > 0; n-- {
+		name := strings.Join(words[:n], " ")
+		for i := range p.Commands {
+			if p.Commands[i].Name == name {
+				return &p.Commands[i], n
+			}
+		}
+	}
+	return nil, 0
+}
+
+// inGroup tells whether there are commands that begin with a word, and have one
+// more.
+func (p Program) inGroup(word string) bool {
+	return slices.ContainsFunc(p.Commands, func(c Command) bool { return strings.HasPrefix(c.Name, word+" ") })
+}
+
+// next are the words that may follow those of a command so far.
+func (p Program) next(words ...string) []string {
+	var next []string
 	for _, c := range p.Commands {
-		if c.Name == verb {
-			env.Args = env.Args[1:]
-			return c.Run(ctx, env)
+		names := strings.Fields(c.Name)
+		if len(names) > len(words) && slices.Equal(names[:len(words)], words) && !slices.Contains(next, names[len(words)]) {
+			next = append(next, names[len(words)])
 		}
 	}
-	for _, name := range p.Later {
-		if name == verb {
-			return hint.Wrap(usagef("%s is not in this version yet", p.later(verb)), "what there is: %s help", p.Name)
-		}
+	return next
+}
+
+// unknown is the error of words that name no command.
+func (p Program) unknown(words []string) error {
+	see := fmt.Sprintf("see %s help", p.Name)
+	group := ""
+	if len(words) > 0 && p.inGroup(words[0]) {
+		group, words = words[0], words[1:]
+		see += " " + group
 	}
-	if verb == "" {
-		return hint.Wrap(usagef("no command"), "see %s help", p.Name)
+	word, prefix := "", ""
+	if len(words) > 0 {
+		word = words[0]
 	}
-	return hint.Wrap(usagef("unknown command %q", verb), "see %s help", p.Name)
+	if group != "" {
+		prefix = group + ": "
+	}
+	if group == "" && slices.Contains(p.Later, word) {
+		return hint.Wrap(Usagef("%s is not in this version yet", p.later(word)), "what there is: %s help", p.Name)
+	}
+	if word == "" {
+		return hint.Wrap(Usagef("%sno command", prefix), "%s", see)
+	}
+	next := p.next()
+	if group != "" {
+		next = p.next(group)
+	}
+	if near := nearest(word, next); near != "" {
+		see = fmt.Sprintf("did you mean %q? %s", near, see)
+	}
+	return hint.Wrap(Usagef("%sunknown command %q", prefix, word), "%s", see)
 }
 
 // later is how a verb that is still to come is spoken of; "" is the program
@@ -125,26 +208,65 @@ func (p Program) later(verb string) string {
 	return p.Name + " " + verb
 }
 
-func (p Program) help(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n\nUsage:\n", p.Name, p.Summary)
-	all := append([]Command{}, p.Commands...)
-	all = append(all, Command{Usage: "version", Summary: "print the version"}, Command{Usage: "help", Summary: "print this"})
-	for _, c := range all {
-		fmt.Fprintf(&b, "  %s %s\n      %s\n", p.Name, c.Usage, c.Summary)
-	}
-	var names []string
-	for _, name := range p.Later {
-		if name != "" {
-			names = append(names, name)
+// start takes a command line apart and runs the command with it.
+func (c *Command) start(ctx context.Context, program string, env Env, args []string) error {
+	own := slices.ContainsFunc(c.Flags, func(f Flag) bool { return f.Name == "h" })
+	for _, word := range args {
+		if word == "--" {
+			break
+		}
+		if isHelp(word) && (word != "-h" || !own) {
+			return c.help(env.Stdout, program)
 		}
 	}
-	switch {
-	case len(names) > 0:
-		fmt.Fprintf(&b, "\nNot in this version yet: %s.\n", strings.Join(names, ", "))
-	case len(p.Later) > 0:
-		fmt.Fprintf(&b, "\nNot in this version yet: %s.\n", p.later(""))
+	call, err := c.parse(env, args)
+	if err != nil {
+		see := fmt.Sprintf("see %s %s -help", program, c.Name)
+		if h := hint.Of(err); h != "" {
+			see = h + " " + see
+		}
+		return hint.Wrap(Usagef("%s: %w", c.Name, err), "%s", see)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	if err := c.Run(ctx, call); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return nil
+}
+
+func isHelp(word string) bool { return word == "-h" || word == "-help" || word == "--help" }
+
+// nearest is the word that somebody may have meant, "" when none is like it.
+func nearest(word string, words []string) string {
+	best, least := "", min(len(word)/2, 2)+1
+	for _, w := range words {
+		if d := distance(strings.TrimLeft(strings.ToLower(word), "-"), strings.TrimLeft(strings.ToLower(w), "-")); d < least {
+			best, least = w, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters are put in, left out, changed or swapped with the
+// next between two words.
+func distance(a, b string) int {
+	before, last := []int{}, make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		row := make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			change := last[j]
+			if a[i] != b[j] {
+				change++
+			}
+			row[j+1] = min(change, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
 }

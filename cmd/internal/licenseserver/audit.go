@@ -12,28 +12,21 @@ import (
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
 
-func auditVerb() verb {
-	return verb{
-		name: "audit", operands: "[verify]", summary: "print the log of all decisions, or verify that it is whole", max: 1,
-		define: func(f *flags) action {
-			db, asJSON := f.db(), f.json()
-			after := f.number("after", 0, "print the entries after this one")
-			return func(ctx context.Context, s session, operands []string) error {
-				verify := len(operands) == 1
-				if verify && operands[0] != "verify" {
-					return guestcli.Usagef("unexpected argument %q", operands[0])
-				}
-				return withDatabase(ctx, *db, func(l *ledger.Ledger) error {
-					if verify {
-						return verifyAudit(ctx, s, l, *asJSON)
-					}
-					return printAudit(ctx, s, l, *asJSON, int64(*after))
-				})
-			}
-		},
+func auditCommands(run binder) []guestcli.Command {
+	return []guestcli.Command{
+		{Name: "audit", Summary: "print the log of all decisions",
+			Flags: []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "after", Arg: "N", Kind: guestcli.Number, Help: "only the entries after this one", Default: "0"}},
+			Run: run(func(ctx context.Context, s session) error {
+				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return printAudit(ctx, s, l, int64(s.Number("after"))) })
+			})},
+		{Name: "audit verify", Summary: "verify that the log is whole", Flags: []guestcli.Flag{dbFlag(), jsonFlag()},
+			Run: run(func(ctx context.Context, s session) error {
+				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return verifyAudit(ctx, s, l) })
+			})},
 	}
 }
 
@@ -43,7 +36,7 @@ type verified struct {
 	Head    string `json:"head"`
 }
 
-func verifyAudit(ctx context.Context, s session, l *ledger.Ledger, asJSON bool) error {
+func verifyAudit(ctx context.Context, s session, l *ledger.Ledger) error {
 	entries, last, err := l.VerifyAudit(ctx)
 	if err != nil {
 		if errors.Is(err, ledger.ErrTampered) {
@@ -51,7 +44,7 @@ func verifyAudit(ctx context.Context, s session, l *ledger.Ledger, asJSON bool) 
 		}
 		return err
 	}
-	if asJSON {
+	if s.Has("json") {
 		return writeJSON(s.Stdout, verified{entries, hex.EncodeToString(last[:])})
 	}
 	_, err = fmt.Fprintf(s.Stdout, "%d entries, whole; the last: %x\n", entries, last)
@@ -64,11 +57,11 @@ type numbered struct {
 	ledger.Entry
 }
 
-func printAudit(ctx context.Context, s session, l *ledger.Ledger, asJSON bool, after int64) error {
+func printAudit(ctx context.Context, s session, l *ledger.Ledger, after int64) error {
 	w := bufio.NewWriter(s.Stdout)
 	lines := json.NewEncoder(w)
 	err := l.Audit(ctx, after, func(seq int64, e ledger.Entry) error {
-		if asJSON {
+		if s.Has("json") {
 			return lines.Encode(numbered{seq, e})
 		}
 		_, err := fmt.Fprintf(w, "%6d  %s  %s\n", seq, e.At.UTC().Format(time.RFC3339), describe(e))
@@ -82,7 +75,7 @@ func describe(e ledger.Entry) string {
 	words := []string{e.What}
 	add := func(name, value string) {
 		if value != "" {
-			words = append(words, name, shown(value))
+			words = append(words, name, visible.Line(value))
 		}
 	}
 	add("licence", e.GUID)

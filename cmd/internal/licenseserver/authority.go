@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
@@ -34,14 +35,12 @@ const allowListHead = `# The hosts that may be enrolled, one in a line: the host
 # after it the UUIDs of the guests that it may vouch for, none for any.
 `
 
-func authorityVerb() verb {
-	return verb{name: "gencert-attestation", summary: "make the authority that certifies hosts, and the list of those that may be enrolled",
-		define: func(f *flags) action {
-			path := f.dir()
-			return func(_ context.Context, s session, _ []string) error {
-				return certDir(*path).explain(certDir(*path).makeAuthority(s))
-			}
-		}}
+func authorityCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "gencert-attestation", Summary: "make the authority that certifies hosts, and the list of those that may be enrolled",
+		Flags: []guestcli.Flag{dirFlag()},
+		Run:   run(func(_ context.Context, s session) error { return s.certDir().explain(s.certDir().makeAuthority(s)) }),
+	}
 }
 
 // makeAuthority finishes what a run that was killed left.
@@ -81,8 +80,8 @@ func (d certDir) makeAuthority(s session) error {
 	if err := atomicfile.WriteFile(d.path(authorityCert), pki.EncodePEM(cert), public); err != nil {
 		return err
 	}
-	s.say("%s: pin %x, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
-	s.say("%s: list the hosts that may be enrolled there", d.path(allowList))
+	s.Say("%s: pin %x, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
+	s.Say("%s: list the hosts that may be enrolled there", d.path(allowList))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 	"github.com/ovsactl/ovsactl/licensing/postgres"
@@ -38,8 +39,10 @@ func openDatabase(ctx context.Context, db string) (*ledger.Ledger, error) {
 	return l, err
 }
 
-// withDatabase runs f with a database that is there: what reads makes none.
-func withDatabase(ctx context.Context, db string, f func(*ledger.Ledger) error) (err error) {
+// withDatabase runs f with the database of -db, which is there: what reads makes
+// none.
+func (s session) withDatabase(ctx context.Context, f func(*ledger.Ledger) error) (err error) {
+	db := s.Text("db")
 	if !isPostgres(db) && !strings.Contains(db, "://") {
 		if _, err := os.Stat(db); err != nil {
 			return hint.Wrap(fmt.Errorf("open database: %w", err), "serve and store make it; another place: -db FILE")
@@ -53,29 +56,29 @@ func withDatabase(ctx context.Context, db string, f func(*ledger.Ledger) error) 
 	return f(l)
 }
 
-func backupVerb() verb {
-	return verb{
-		name: "backup", operands: "FILE", summary: "copy the database, while the server goes on", min: 1, max: 1,
-		define: func(f *flags) action {
-			db := f.db()
-			return func(ctx context.Context, s session, operands []string) error {
-				if isPostgres(*db) {
-					return hint.Wrap(errors.New("PostgreSQL has its own backup"), "pg_dump")
-				}
-				if err := sqlite.Backup(ctx, *db, operands[0]); err != nil {
-					return err
-				}
-				l, err := openDatabase(ctx, operands[0]) // a copy that does not verify is none
-				if err != nil {
-					return err
-				}
-				entries, head, err := l.VerifyAudit(ctx)
-				if err := errors.Join(err, l.Close()); err != nil {
-					return err
-				}
-				s.say("%s: %d entries in its audit log, the last %x", operands[0], entries, head)
-				return nil
-			}
-		},
+func backupCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "backup", Operands: "FILE", Kind: guestcli.File, Summary: "copy the database, while the server goes on", Min: 1, Max: 1,
+		Flags: []guestcli.Flag{dbFlag()}, Run: run(backup),
 	}
+}
+
+func backup(ctx context.Context, s session) error {
+	db, to := s.Text("db"), s.Operands[0]
+	if isPostgres(db) {
+		return hint.Wrap(errors.New("PostgreSQL has its own backup"), "pg_dump")
+	}
+	if err := sqlite.Backup(ctx, db, to); err != nil {
+		return err
+	}
+	l, err := openDatabase(ctx, to) // a copy that does not verify is none
+	if err != nil {
+		return err
+	}
+	entries, head, err := l.VerifyAudit(ctx)
+	if err := errors.Join(err, l.Close()); err != nil {
+		return err
+	}
+	s.Say("%s: %d entries in its audit log, the last %x", to, entries, head)
+	return nil
 }

@@ -11,8 +11,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
@@ -20,46 +22,42 @@ import (
 // defaultSubject is the guide's.
 const defaultSubject = "/C=IN/CN=localhost"
 
-func certVerbs() []verb {
-	return []verb{
-		{name: "gencert", summary: "make the server's keys, a request for an authority, and a self-signed certificate",
-			define: func(f *flags) action { return defineCerts(f, genCert) }},
-		{name: "gencert-new", summary: "make the key and certificate that will follow, beside those in use",
-			define: func(f *flags) action { return defineCerts(f, genNewCert) }},
-		{name: "install-cert", operands: "CERTIFICATE [KEY]", summary: "use a certificate that an authority made", min: 1, max: 2,
-			define: func(f *flags) action { return defineCerts(f, installCert) }},
-		{name: "install-new-cert", operands: "CERTIFICATE [KEY]", summary: "take a certificate that will follow, beside the one in use", min: 1, max: 2,
-			define: func(f *flags) action { return defineCerts(f, installNewCert) }},
-		{name: "provision-new-cert", summary: "use the certificate that was to follow",
-			define: func(f *flags) action {
-				d := f.dir()
-				return func(_ context.Context, s session, _ []string) error {
-					return certDir(*d).explain(provision(s, certDir(*d)))
-				}
-			}},
+func certCommands(run binder) []guestcli.Command {
+	flags := []guestcli.Flag{
+		dirFlag(),
+		{Name: "subj", Arg: "/TYPE=VALUE...", Help: "whose certificates they are", Default: defaultSubject},
+		{Name: "force", Help: "replace what is there; never the key-release key"},
+	}
+	installed := guestcli.Command{Flags: flags, Operands: "CERTIFICATE [KEY]", Kind: guestcli.File, Min: 1, Max: 2}
+	install, installNew := installed, installed
+	install.Name, install.Summary, install.Run = "install-cert", "use a certificate that an authority made", run(withOptions(installCert))
+	installNew.Name, installNew.Summary, installNew.Run = "install-new-cert", "take a certificate that will follow, beside the one in use", run(withOptions(installNewCert))
+	return []guestcli.Command{
+		{Name: "gencert", Summary: "make the server's keys, a request for an authority, and a self-signed certificate", Flags: flags, Run: run(withOptions(genCert))},
+		{Name: "gencert-new", Summary: "make the key and certificate that will follow, beside those in use", Flags: flags, Run: run(withOptions(genNewCert))},
+		install, installNew,
+		{Name: "provision-new-cert", Summary: "use the certificate that was to follow", Flags: []guestcli.Flag{dirFlag()},
+			Run: run(func(_ context.Context, s session) error { return s.certDir().explain(provision(s, s.certDir())) })},
 	}
 }
 
-func defineCerts(f *flags, run func(s session, o options, operands []string) error) action {
-	path := f.dir()
-	subj := f.text("subj", "/TYPE=VALUE...", defaultSubject, "whose certificates they are")
-	force := f.yes("force", "replace what is there; never the key-release key")
-	return func(_ context.Context, s session, operands []string) error {
-		subject, err := pki.ParseSubject(*subj)
+func withOptions(run func(s session, o options) error) action {
+	return func(_ context.Context, s session) error {
+		subject, err := pki.ParseSubject(s.Text("subj"))
 		if err != nil {
 			return err
 		}
-		dir := certDir(*path)
-		if info, err := os.Stat(*path); err != nil {
+		dir := s.certDir()
+		if info, err := os.Stat(string(dir)); err != nil {
 			return fmt.Errorf("read directory: %w", err)
 		} else if !info.IsDir() {
-			return fmt.Errorf("%q is not a directory", *path)
+			return fmt.Errorf("%q is not a directory", string(dir))
 		}
-		return dir.explain(run(s, options{dir, subject, *force, s.Now()}, operands))
+		return dir.explain(run(s, options{dir, subject, s.Has("force"), s.Now()}))
 	}
 }
 
-// options are what the certificate verbs work with.
+// options are what the certificate commands work with.
 type options struct {
 	certDir
 	subject pki.Subject
@@ -69,7 +67,7 @@ type options struct {
 
 // genCert makes all that a new server needs. What a run that was killed made is
 // used; server.crt, which comes last, tells that nothing is missing.
-func genCert(s session, o options, _ []string) error {
+func genCert(s session, o options) error {
 	there, err := o.has(bundle)
 	if err != nil {
 		return err
@@ -79,7 +77,7 @@ func genCert(s session, o options, _ []string) error {
 			return hint.Wrap(fmt.Errorf("write %q: %w", o.path(bundle), fs.ErrExist),
 				"licences name this certificate's key; gencert-new and provision-new-cert replace it without breaking them, -force at once")
 		}
-		if err := genNewCert(s, o, nil); err != nil {
+		if err := genNewCert(s, o); err != nil {
 			return err
 		}
 		return provision(s, o.certDir)
@@ -89,7 +87,7 @@ func genCert(s session, o options, _ []string) error {
 
 // genNewCert makes what provision-new-cert will put into use. The key-release key
 // stays: licences are sold for it.
-func genNewCert(s session, o options, _ []string) error {
+func genNewCert(s session, o options) error {
 	if err := o.forgetNext(); err != nil {
 		return err
 	}
@@ -124,7 +122,7 @@ func (o options) generate(s session, keyName, requestName, bundleName string) er
 }
 
 func (o options) tell(s session, name string, cert *x509.Certificate) {
-	s.say("%s: %s, pin %x, used until %s", o.path(name), shown(cert.Subject.String()), licensing.PinOf(cert), licensing.CertificateEnd(cert).UTC().Format(time.DateOnly))
+	s.Say("%s: %s, pin %x, used until %s", o.path(name), visible.Line(cert.Subject.String()), licensing.PinOf(cert), licensing.CertificateEnd(cert).UTC().Format(time.DateOnly))
 }
 
 // forgetNext makes way for another future certificate, where -force says so. One
@@ -173,20 +171,20 @@ func (d certDir) remove(names ...string) error {
 
 // installCert uses another certificate. With the key that the server has, it is
 // as good as the one before; with another one, sold licences do not name it.
-func installCert(s session, o options, operands []string) error {
-	cert, err := readServerCert(operands[0], o.now)
+func installCert(s session, o options) error {
+	cert, err := readServerCert(s.Operands[0], o.now)
 	if err != nil {
 		return err
 	}
-	if len(operands) == 2 {
-		return o.installWithKey(s, cert, operands[1])
+	if len(s.Operands) == 2 {
+		return o.installWithKey(s, cert, s.Operands[1])
 	}
 	key, err := o.key(tlsKey)
 	if err != nil {
 		return err
 	}
 	if !key.PublicKey.Equal(cert.PublicKey) {
-		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", operands[0], o.path(tlsKey)), "name its key, too, or have %s signed", o.path(tlsRequest))
+		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", s.Operands[0], o.path(tlsKey)), "name its key, too, or have %s signed", o.path(tlsRequest))
 	}
 	if err := o.writeBundle(bundle, cert, o.subject, o.now); err != nil {
 		return err
@@ -238,13 +236,13 @@ func (o options) stageNext(cert *x509.Certificate, key *ecdsa.PrivateKey) error 
 	return o.writeBundle(nextBundle, cert, o.subject, o.now)
 }
 
-func installNewCert(s session, o options, operands []string) error {
-	cert, err := readServerCert(operands[0], o.now)
+func installNewCert(s session, o options) error {
+	cert, err := readServerCert(s.Operands[0], o.now)
 	if err != nil {
 		return err
 	}
-	if len(operands) == 2 {
-		key, err := keyOf(cert, operands[1])
+	if len(s.Operands) == 2 {
+		key, err := keyOf(cert, s.Operands[1])
 		if err != nil {
 			return err
 		}
@@ -259,7 +257,7 @@ func installNewCert(s session, o options, operands []string) error {
 		return hint.Wrap(err, "name its key, too, or make one: license_server gencert-new")
 	}
 	if !key.PublicKey.Equal(cert.PublicKey) {
-		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", operands[0], o.path(nextKey)), "name its key, too, or have %s signed", o.path(nextRequest))
+		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", s.Operands[0], o.path(nextKey)), "name its key, too, or have %s signed", o.path(nextRequest))
 	}
 	if err := o.writeBundle(nextBundle, cert, o.subject, o.now); err != nil {
 		return err
@@ -300,7 +298,7 @@ func provision(s session, d certDir) error {
 		return err
 	}
 	options{certDir: d}.tell(s, bundle, cert)
-	s.say("a server that runs takes it at its next reload: systemctl reload license_server")
+	s.Say("a server that runs takes it at its next reload: systemctl reload license_server")
 	return nil
 }
 

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/cmd/internal/licenseserver"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsaruntime"
 	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 	"github.com/ovsactl/ovsactl/cmd/internal/tpmseal"
 	"github.com/ovsactl/ovsactl/licensing"
@@ -65,7 +67,7 @@ func (g *guide) run(p guestcli.Program, tpm, line string) {
 
 func (g *guide) tool(tpm, line string) {
 	g.t.Helper()
-	g.run(ovsatool.Program(ovsatool.Machine()), tpm, line)
+	g.run(ovsatool.Program(keystore.Machine()), tpm, line)
 }
 
 func (g *guide) server(line string) {
@@ -408,7 +410,7 @@ func (g *guide) tcb() {
 		g.t.Fatal(err)
 	}
 	g.write("ak-trust/isv.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.certificates("certs/attestation.crt")[0].Raw}))
-	g.run(guestcli.Runtime(ovsatool.GenTCB(ovsatool.Machine())), g.isv,
+	g.run(ovsaruntime.Program(keystore.Machine()), g.isv,
 		"gen-tcb-signature -n runtime -v 1.0 -f @runtime.tcb -k @isv_keystore -s 0xff -h 0x0f -guest-quote @quote.json -nonce "+
 			hex.EncodeToString(nonce)+" -ak-trust @ak-trust -tpm-trust "+filepath.Join(g.host.DataDir, "vtpm", "trust"))
 }

@@ -2,21 +2,19 @@
 // process around its protocol: keys and certificates, trust, listeners, reload
 // and shutdown.
 //
-// Each verb is a row of a table, and a function from its flags to calls into
+// Each command is a row of a table, and a function from its flags to calls into
 // licensing.
 package licenseserver
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
-	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 // Where things are when no flag says otherwise.
@@ -42,11 +40,15 @@ type Ports struct {
 
 // session is a run of the program.
 type session struct {
-	guestcli.Env
+	*guestcli.Call
 	Ports
 }
 
-func (s session) say(format string, args ...any) { fmt.Fprintf(s.Stderr, format+"\n", args...) }
+// action runs a command.
+type action func(ctx context.Context, s session) error
+
+// binder makes an action what a table of commands has.
+type binder func(action) func(context.Context, *guestcli.Call) error
 
 // Main runs the program with argv, the first of which may be the name of one of
 // the guide's scripts.
@@ -56,14 +58,17 @@ func Main(p Ports, argv []string) int {
 
 // Program is license_server on a machine.
 func Program(p Ports) guestcli.Program {
-	program := guestcli.Program{Name: "license_server", Summary: "release licensed models' keys to guests that prove where they run"}
-	for _, v := range verbs() {
-		program.Commands = append(program.Commands, guestcli.Command{
-			Name: v.name, Usage: v.usage(), Summary: v.summary,
-			Run: func(ctx context.Context, env guestcli.Env) error { return v.start(ctx, session{env, p}) },
-		})
+	run := func(a action) func(context.Context, *guestcli.Call) error {
+		return func(ctx context.Context, c *guestcli.Call) error { return a(ctx, session{c, p}) }
 	}
-	return program
+	return guestcli.Program{
+		Name: "license_server", Summary: "release licensed models' keys to guests that prove where they run",
+		Groups: []guestcli.Group{{Name: "trust", Summary: "choose whose certificates are believed, and for what"}},
+		Commands: slices.Concat(
+			[]guestcli.Command{serveCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
+			readCommands(run), revokeCommands(run), auditCommands(run), trustCommands(run), []guestcli.Command{backupCommand(run)},
+		),
+	}
 }
 
 // commandLine is what argv means: the guide calls the program by the names of
@@ -95,82 +100,17 @@ func isHelp(word string) bool {
 	return word == "-h" || word == "-help" || word == "--help" || word == "help"
 }
 
-func verbs() []verb {
-	var all []verb
-	all = append(all, serveVerb())
-	all = append(all, certVerbs()...)
-	all = append(all, authorityVerb(), storeVerb())
-	all = append(all, readVerbs()...)
-	all = append(all, revokeVerbs()...)
-	all = append(all, auditVerb(), trustVerb(), backupVerb())
-	return all
+// The flags that many commands have.
+
+func dirFlag() guestcli.Flag {
+	return guestcli.Flag{Name: "dir", Arg: "DIR", Kind: guestcli.Dir, Help: "the server's keys and certificates", Default: DefaultDir}
 }
 
-// verb is a command of the program.
-type verb struct {
-	name     string
-	operands string // what follows the flags, for the help
-	summary  string
-	min, max int // how many operands there are
-	// define declares the flags, and returns what runs with them.
-	define func(f *flags) action
+func dbFlag() guestcli.Flag {
+	return guestcli.Flag{Name: "db", Arg: "FILE|postgres://...", Kind: guestcli.File, Help: "the database", Default: DefaultDB}
 }
 
-// action runs a verb with its operands.
-type action func(ctx context.Context, s session, operands []string) error
+func jsonFlag() guestcli.Flag { return guestcli.Flag{Name: "json", Help: "as JSON"} }
 
-func (v verb) start(ctx context.Context, s session) error {
-	f := newFlags(v.name)
-	run := v.define(f)
-	for _, word := range s.Args {
-		if word != "help" && isHelp(word) {
-			return v.help(s.Stdout, f)
-		}
-	}
-	operands, err := f.parse(s.Args)
-	if err == nil {
-		switch {
-		case len(operands) > v.max:
-			err = fmt.Errorf("unexpected argument %q", operands[v.max])
-		case len(operands) < v.min:
-			err = fmt.Errorf("no %s", strings.Join(strings.Fields(v.operands)[len(operands):], " "))
-		}
-	}
-	if err != nil {
-		return v.misused(err)
-	}
-	if err := run(ctx, s, operands); err != nil {
-		return fmt.Errorf("%s: %w", v.name, err)
-	}
-	return nil
-}
-
-func (v verb) misused(err error) error {
-	return hint.Wrap(guestcli.Usagef("%s: %w", v.name, err), "see license_server %s -help", v.name)
-}
-
-func (v verb) usage() string {
-	words := []string{v.name}
-	f := newFlags(v.name)
-	v.define(f)
-	if v.operands != "" {
-		words = append(words, v.operands)
-	}
-	for _, name := range f.names {
-		words = append(words, "["+name+"]")
-	}
-	return strings.Join(words, " ")
-}
-
-func (v verb) help(w io.Writer, f *flags) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "license_server %s: %s\n\nUsage:\n  license_server %s\n", v.name, v.summary, v.usage())
-	if len(f.names) > 0 {
-		b.WriteString("\nFlags:\n")
-	}
-	for i, name := range f.names {
-		fmt.Fprintf(&b, "  %-28s %s\n", name, f.help[i])
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
+// certDir is the directory of -dir.
+func (s session) certDir() certDir { return certDir(s.Text("dir")) }

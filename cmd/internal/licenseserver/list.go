@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
@@ -17,17 +19,13 @@ import (
 // page is how many licences are read at once.
 const page = 500
 
-func readVerbs() []verb {
-	return []verb{
-		{name: "list", summary: "list the licences", define: func(f *flags) action {
-			return reading(f, func(r reader, _ []string) error { return r.list() })
-		}},
-		{name: "show", operands: "GUID", summary: "show a licence: its customer, servers, use, and what of it can be revoked", min: 1, max: 1,
-			define: func(f *flags) action {
-				return reading(f, func(r reader, operands []string) error { return r.show(operands[0]) })
-			}},
-		{name: "usage", operands: "[GUID]", summary: "count the leases of the licences, or of one", max: 1,
-			define: func(f *flags) action { return reading(f, reader.usage) }},
+func readCommands(run binder) []guestcli.Command {
+	flags := []guestcli.Flag{dbFlag(), jsonFlag()}
+	return []guestcli.Command{
+		{Name: "list", Summary: "list the licences", Flags: flags, Run: run(reading(reader.list))},
+		{Name: "show", Operands: "GUID", Summary: "show a licence: its customer, servers, use, and what of it can be revoked", Min: 1, Max: 1, Flags: flags,
+			Run: run(reading(func(r reader) error { return r.show(r.Operands[0]) }))},
+		{Name: "usage", Operands: "[GUID]", Summary: "count the leases of the licences, or of one", Max: 1, Flags: flags, Run: run(reading(reader.usage))},
 	}
 }
 
@@ -39,12 +37,9 @@ type reader struct {
 	json   bool
 }
 
-func reading(f *flags, run func(r reader, operands []string) error) action {
-	db, asJSON := f.db(), f.json()
-	return func(ctx context.Context, s session, operands []string) error {
-		return withDatabase(ctx, *db, func(l *ledger.Ledger) error {
-			return run(reader{s, ctx, l, *asJSON}, operands)
-		})
+func reading(run func(reader) error) action {
+	return func(ctx context.Context, s session) error {
+		return s.withDatabase(ctx, func(l *ledger.Ledger) error { return run(reader{s, ctx, l, s.Has("json")}) })
 	}
 }
 
@@ -131,7 +126,7 @@ func (r reader) list() error {
 		if r.json {
 			all = append(all, one)
 		} else {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", one.GUID, one.Model, limit(lic), day(one.Updated), shown(one.Customer), shown(one.Name))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", one.GUID, one.Model, limit(lic), day(one.Updated), visible.Line(one.Customer), visible.Line(one.Name))
 		}
 		return nil
 	})
@@ -225,7 +220,7 @@ func (r reader) detail(lic ledger.Licence) (detail, error) {
 }
 
 func (d detail) write(w io.Writer, limit string) {
-	line := func(name, value string) { fmt.Fprintf(w, "%-13s%s\n", name+":", shown(value)) }
+	line := func(name, value string) { fmt.Fprintf(w, "%-13s%s\n", name+":", visible.Line(value)) }
 	line("licence", d.GUID)
 	line("model", d.Model)
 	line("name", d.Name+" "+d.Version)
@@ -258,19 +253,19 @@ type use struct {
 	Limit  int    `json:"limit,omitzero"`
 }
 
-func (r reader) usage(operands []string) error {
+func (r reader) usage() error {
 	all := []use{}
 	add := func(lic ledger.Licence) error {
 		u, err := r.ledger.Usage(r.ctx, lic.GUID, lic.Model, r.Now())
 		all = append(all, use{lic.GUID, lic.Model, u.Held, u.Claims, lic.Instances})
 		return err
 	}
-	if len(operands) == 0 {
+	if len(r.Operands) == 0 {
 		if err := r.each(add); err != nil {
 			return err
 		}
 	} else {
-		found, err := r.named(operands[0])
+		found, err := r.named(r.Operands[0])
 		if err != nil {
 			return err
 		}

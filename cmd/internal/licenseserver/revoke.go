@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 	"github.com/ovsactl/ovsactl/licensing/pki"
@@ -20,41 +21,36 @@ const kinds = "licence|customer|host|ak|tcb"
 // maxReason is what a revocation's reason may have.
 const maxReason = 256
 
-func revokeVerbs() []verb {
-	return []verb{
-		{name: "revoke", operands: "KIND ID", min: 0, max: 2,
-			summary: "refuse a " + strings.ReplaceAll(kinds, "|", ", ") + " from now on; without words, list what is revoked",
-			define: func(f *flags) action {
-				db, asJSON := f.db(), f.json()
-				reason := f.text("reason", "TEXT", "", "why, for the record")
-				return func(ctx context.Context, s session, operands []string) error {
-					if len(operands) == 0 {
-						return withDatabase(ctx, *db, func(l *ledger.Ledger) error { return revocations(ctx, s, l, *asJSON) })
-					}
-					subject, err := parseSubject(operands)
-					if err != nil {
-						return err
-					}
-					if why := strings.TrimSpace(*reason); why == "" || len(why) > maxReason || shown(why) != why {
-						return guestcli.Usagef("-reason TEXT: want one line of 1 to %d bytes", maxReason)
-					}
-					return withDatabase(ctx, *db, func(l *ledger.Ledger) error {
-						return l.Revoke(ctx, subject, strings.TrimSpace(*reason), s.Now())
-					})
+func revokeCommands(run binder) []guestcli.Command {
+	return []guestcli.Command{
+		{Name: "revoke", Operands: "KIND ID", Values: kinds, Max: 2,
+			Summary: "refuse a " + strings.ReplaceAll(kinds, "|", ", ") + " from now on; without words, list what is revoked",
+			Flags:   []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "reason", Arg: "TEXT", Help: "why, for the record"}},
+			Run:     run(revoke)},
+		{Name: "unrevoke", Operands: "KIND ID", Values: kinds, Min: 2, Max: 2, Summary: "take a revocation back", Flags: []guestcli.Flag{dbFlag()},
+			Run: run(func(ctx context.Context, s session) error {
+				subject, err := parseSubject(s.Operands)
+				if err != nil {
+					return err
 				}
-			}},
-		{name: "unrevoke", operands: "KIND ID", min: 2, max: 2, summary: "take a revocation back",
-			define: func(f *flags) action {
-				db := f.db()
-				return func(ctx context.Context, s session, operands []string) error {
-					subject, err := parseSubject(operands)
-					if err != nil {
-						return err
-					}
-					return withDatabase(ctx, *db, func(l *ledger.Ledger) error { return unrevoke(ctx, s, l, subject) })
-				}
-			}},
+				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return unrevoke(ctx, s, l, subject) })
+			})},
 	}
+}
+
+func revoke(ctx context.Context, s session) error {
+	if len(s.Operands) == 0 {
+		return s.withDatabase(ctx, func(l *ledger.Ledger) error { return revocations(ctx, s, l) })
+	}
+	subject, err := parseSubject(s.Operands)
+	if err != nil {
+		return err
+	}
+	reason := strings.TrimSpace(s.Text("reason"))
+	if reason == "" || len(reason) > maxReason || visible.Line(reason) != reason {
+		return guestcli.Usagef("-reason TEXT: want one line of 1 to %d bytes", maxReason)
+	}
+	return s.withDatabase(ctx, func(l *ledger.Ledger) error { return l.Revoke(ctx, subject, reason, s.Now()) })
 }
 
 // unrevoke refuses what is not revoked: it is a typing error.
@@ -99,7 +95,7 @@ func parseSubject(words []string) (ledger.Subject, error) {
 		}
 	case ledger.KindHost:
 		id = words[1]
-		if id == "" || len(id) > 128 || shown(id) != id {
+		if id == "" || len(id) > 128 || visible.Line(id) != id {
 			return ledger.Subject{}, errors.New("want a host's id")
 		}
 	default:
@@ -122,7 +118,7 @@ type revocation struct {
 	At     time.Time   `json:"at"`
 }
 
-func revocations(ctx context.Context, s session, l *ledger.Ledger, asJSON bool) error {
+func revocations(ctx context.Context, s session, l *ledger.Ledger) error {
 	found, err := l.Revocations(ctx)
 	if err != nil {
 		return err
@@ -131,13 +127,13 @@ func revocations(ctx context.Context, s session, l *ledger.Ledger, asJSON bool) 
 	for _, r := range found {
 		all = append(all, revocation{r.Kind, r.ID, r.Reason, r.At.UTC()})
 	}
-	if asJSON {
+	if s.Has("json") {
 		return writeJSON(s.Stdout, all)
 	}
 	w := tabwriter.NewWriter(s.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "KIND\tID\tSINCE\tREASON")
 	for _, r := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Kind, shown(r.ID), day(r.At), shown(r.Reason))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Kind, visible.Line(r.ID), day(r.At), visible.Line(r.Reason))
 	}
 	return w.Flush()
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"license_server": server, certScript: server, storeScript: server,
 		"ovsatool": func() {
-			ports := ovsatool.Machine()
+			ports := keystore.Machine()
 			ports.Now = scriptClock
 			os.Exit(ovsatool.Program(ports).Main())
 		},

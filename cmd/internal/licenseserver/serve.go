@@ -18,12 +18,6 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-// Where the server listens when no flag says otherwise.
-const (
-	defaultListen = ":4452"
-	defaultOps    = "127.0.0.1:9452"
-)
-
 // serveOptions are what serve's flags say.
 type serveOptions struct {
 	dir         certDir
@@ -36,34 +30,49 @@ type serveOptions struct {
 	status      pki.StatusSource
 }
 
-func serveVerb() verb {
-	return verb{
-		name: "serve", summary: "answer guests; also what the program does without a command",
-		define: func(f *flags) action {
-			dir, db := f.dir(), f.db()
-			listen := f.text("listen", "ADDRESS", defaultListen, "where guests connect")
-			ops := f.text("ops", "ADDRESS", defaultOps, "where /metrics is, without TLS; \"off\" for nowhere")
-			connections := f.number("max-connections", 4096, "connections at the same time (default 4096)")
-			perClient := f.number("max-per-client", 256, "connections of one address at the same time (default 256)")
-			drain := f.duration("drain", 30*time.Second, "how long requests may still take at the end")
-			lease := f.duration("lease", 10*time.Minute, "how long a lease lasts, and a revocation takes at most")
-			proofs := f.duration("proof-every", 24*time.Hour, "how long a lease is renewed without another proof")
-			age := f.duration("record-age", 0, "how old what a host says of a guest's start may be; 0s for any age")
-			status := f.ocsp()
-			return func(ctx context.Context, s session, _ []string) error {
-				if *connections < 1 || *perClient < 1 || *drain < 0 {
-					return guestcli.Usagef("limits are numbers from 1, and a drain is no negative duration")
-				}
-				if *lease < time.Second || *proofs < *lease || *age < 0 {
-					return guestcli.Usagef("a lease lasts a second or longer, and no longer than a proof; no record has a negative age")
-				}
-				if s.NewService == nil {
-					return hint.Wrap(guestcli.Usagef("answering guests is not in this version yet"), "what there is: license_server help")
-				}
-				return s.serve(ctx, serveOptions{certDir(*dir), *db, *listen, *ops, *connections, *perClient, *drain, Lasting{*lease, *proofs, *age}, status(s)})
-			}
-		},
+func serveCommand(run binder) guestcli.Command {
+	duration := func(name, value, help string) guestcli.Flag {
+		return guestcli.Flag{Name: name, Arg: "DURATION", Kind: guestcli.Duration, Default: value, Help: help}
 	}
+	return guestcli.Command{
+		Name: "serve", Summary: "answer guests; also what the program does without a command",
+		Flags: append([]guestcli.Flag{
+			dirFlag(), dbFlag(),
+			{Name: "listen", Arg: "ADDRESS", Help: "where guests connect", Default: ":4452"},
+			{Name: "ops", Arg: "ADDRESS", Help: `where /metrics is, without TLS; "off" for nowhere`, Default: "127.0.0.1:9452"},
+			{Name: "max-connections", Arg: "N", Kind: guestcli.Number, Help: "connections at the same time", Default: "4096"},
+			{Name: "max-per-client", Arg: "N", Kind: guestcli.Number, Help: "connections of one address at the same time", Default: "256"},
+			duration("drain", "30s", "how long requests may still take at the end"),
+			duration("lease", "10m", "how long a lease lasts, and a revocation takes at most"),
+			duration("proof-every", "24h", "how long a lease is renewed without another proof"),
+			duration("record-age", "0s", "how old what a host says of a guest's start may be; 0s for any age"),
+		}, ocspFlags()...),
+		Run: run(func(ctx context.Context, s session) error {
+			o := serveOptions{
+				dir: s.certDir(), db: s.Text("db"), listen: s.Text("listen"), ops: s.Text("ops"),
+				connections: s.Number("max-connections"), perClient: s.Number("max-per-client"), drain: s.Duration("drain"),
+				lasting: Lasting{Lease: s.Duration("lease"), ProofEvery: s.Duration("proof-every"), RecordAge: s.Duration("record-age")},
+				status:  s.status(),
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			if s.NewService == nil {
+				return hint.Wrap(guestcli.Usagef("answering guests is not in this version yet"), "what there is: license_server help")
+			}
+			return s.serve(ctx, o)
+		}),
+	}
+}
+
+func (o serveOptions) check() error {
+	if o.connections < 1 || o.perClient < 1 || o.drain < 0 {
+		return guestcli.Usagef("limits are numbers from 1, and a drain is no negative duration")
+	}
+	if l := o.lasting; l.Lease < time.Second || l.ProofEvery < l.Lease || l.RecordAge < 0 {
+		return guestcli.Usagef("a lease lasts a second or longer, and no longer than a proof; no record has a negative age")
+	}
+	return nil
 }
 
 // serve runs until ctx ends. It listens when all that it needs is there.

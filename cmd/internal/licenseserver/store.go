@@ -16,31 +16,31 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-func storeVerb() verb {
-	return verb{
-		name: "store", operands: "LIC PRIMARY SECONDARY", min: 3, max: 3,
-		summary: "store a customer's licence, or refresh it, with the customer's two certificates",
-		define: func(f *flags) action {
-			db, dir, asJSON, status := f.db(), f.dir(), f.json(), f.ocsp()
-			return func(ctx context.Context, s session, operands []string) error {
-				d := certDir(*dir)
-				lic, err := readLicence(ctx, s, d, status(s), operands)
-				if err != nil {
-					return d.explain(err)
-				}
-				return store(ctx, s, *db, lic, *asJSON)
+func storeCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "store", Operands: "LIC PRIMARY SECONDARY", Kind: guestcli.File, Min: 3, Max: 3,
+		Summary: "store a customer's licence, or refresh it, with the customer's two certificates",
+		Flags:   append([]guestcli.Flag{dbFlag(), dirFlag(), jsonFlag()}, ocspFlags()...),
+		Run: run(func(ctx context.Context, s session) error {
+			lic, err := readLicence(ctx, s, s.certDir(), s.status(), s.Operands)
+			if err != nil {
+				return s.certDir().explain(err)
 			}
-		},
+			return store(ctx, s, lic)
+		}),
 	}
 }
 
-// ocsp declares how the revocation of certificates is found out.
-func (f *flags) ocsp() func(s session) pki.StatusSource {
-	url := f.text("ocsp-url", "URL", "", "asked instead of the responders that certificates name")
-	soft := f.yes("ocsp-soft-fail", "let certificates pass whose responder does not answer")
-	return func(s session) pki.StatusSource {
-		return pki.OCSP{Responder: *url, SoftFail: *soft, Warn: func(err error) { s.say("warning: %v", err) }}
+// ocspFlags say how the revocation of certificates is found out.
+func ocspFlags() []guestcli.Flag {
+	return []guestcli.Flag{
+		{Name: "ocsp-url", Arg: "URL", Help: "asked instead of the responders that certificates name"},
+		{Name: "ocsp-soft-fail", Help: "let certificates pass whose responder does not answer"},
 	}
+}
+
+func (s session) status() pki.StatusSource {
+	return pki.OCSP{Responder: s.Text("ocsp-url"), SoftFail: s.Has("ocsp-soft-fail"), Warn: func(err error) { s.Say("warning: %v", err) }}
 }
 
 // readLicence reads a licence and its customer's certificates, and refuses what
@@ -142,8 +142,8 @@ type stored struct {
 	Ends    time.Time `json:"ends,omitzero"`
 }
 
-func store(ctx context.Context, s session, db string, lic ledger.Licence, asJSON bool) (err error) {
-	l, err := openDatabase(ctx, db)
+func store(ctx context.Context, s session, lic ledger.Licence) (err error) {
+	l, err := openDatabase(ctx, s.Text("db"))
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func store(ctx context.Context, s session, db string, lic ledger.Licence, asJSON
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if s.Has("json") {
 		return writeJSON(s.Stdout, stored{lic.GUID, lic.Model, created, lic.NotAfter})
 	}
 	what := "refreshed"

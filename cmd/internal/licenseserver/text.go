@@ -3,20 +3,8 @@ package licenseserver
 import (
 	"encoding/json"
 	"io"
-	"strings"
 	"time"
-	"unicode"
 )
-
-// shown is text from outside as a terminal may have it.
-func shown(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
-}
 
 // writeJSON writes a value for programs.
 func writeJSON(w io.Writer, v any) error {

@@ -9,57 +9,45 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
-	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-func trustVerb() verb {
-	return verb{
-		name: "trust", operands: "add FILE... | ls | rm SHA-256", min: 1, max: 1 << 10,
-		summary: "choose whose certificates are believed, and for what",
-		define: func(f *flags) action {
-			dir := f.dir()
-			purpose := f.text("for", strings.Join(trustFor, "|"), "", "what it is believed for; ls without it lists all")
-			asJSON := f.json()
-			return func(_ context.Context, s session, operands []string) error {
-				t := trust{s, certDir(*dir), *purpose, *asJSON}
-				if *purpose != "" && !slices.Contains(trustFor, *purpose) {
-					return guestcli.Usagef("-for %q: want one of %s", *purpose, strings.Join(trustFor, ", "))
-				}
-				return t.certDir.explain(t.run(operands[0], operands[1:]))
-			}
-		},
+func trustCommands(run binder) []guestcli.Command {
+	purposes := strings.Join(trustFor, "|")
+	purpose := guestcli.Flag{Name: "for", Arg: purposes, Values: purposes, Help: "what it is believed for"}
+	one := purpose
+	one.Required = true
+	return []guestcli.Command{
+		{Name: "trust add", Summary: "believe a certificate: an authority's, or a self-signed one", Operands: "FILE...", Kind: guestcli.File, Min: 1, Max: guestcli.Many,
+			Flags: []guestcli.Flag{dirFlag(), one}, Run: run(trusting(trustAdd))},
+		{Name: "trust ls", Summary: "list the certificates that are believed", Flags: []guestcli.Flag{dirFlag(), purpose, jsonFlag()}, Run: run(trusting(trustList))},
+		{Name: "trust rm", Summary: "believe a certificate no longer; the first 8 digits of its SHA-256 are enough", Operands: "SHA-256", Min: 1, Max: 1,
+			Flags: []guestcli.Flag{dirFlag(), one}, Run: run(trusting(trustRemove))},
 	}
 }
 
-type trust struct {
-	session
-	certDir
-	purpose string
-	json    bool
-}
-
-func (t trust) run(command string, words []string) error {
-	switch {
-	case command == "ls" && len(words) == 0:
-		return t.list()
-	case command != "add" && command != "rm" || command == "rm" && len(words) != 1 || len(words) == 0:
-		return hint.Wrap(guestcli.Usagef("want add FILE..., ls, or rm SHA-256"), "see license_server trust -help")
-	case t.purpose == "":
-		return hint.Wrap(guestcli.Usagef("no -for"), "-for is one of %s", strings.Join(trustFor, ", "))
-	case command == "rm":
-		a, err := t.trustStore(t.purpose).Remove(words[0])
-		if err == nil {
-			t.say("no longer believed for %s: %s  %s", t.purpose, a.ID, shown(a.Certificate.Subject.String()))
+func trusting(run func(s session, d certDir, purpose string) error) action {
+	return func(_ context.Context, s session) error {
+		purpose := s.Text("for")
+		if purpose != "" && !slices.Contains(trustFor, purpose) {
+			return guestcli.Usagef("-for %q: want one of %s", purpose, strings.Join(trustFor, ", "))
 		}
-		return err
+		return s.certDir().explain(run(s, s.certDir(), purpose))
 	}
-	return t.add(words)
 }
 
-func (t trust) add(paths []string) error {
-	for _, path := range paths {
+func trustRemove(s session, d certDir, purpose string) error {
+	a, err := d.trustStore(purpose).Remove(s.Operands[0])
+	if err == nil {
+		s.Say("no longer believed for %s: %s  %s", purpose, a.ID, visible.Line(a.Certificate.Subject.String()))
+	}
+	return err
+}
+
+func trustAdd(s session, d certDir, purpose string) error {
+	for _, path := range s.Operands {
 		certs, err := pki.ReadFile(path)
 		if err != nil {
 			return err
@@ -67,14 +55,14 @@ func (t trust) add(paths []string) error {
 		if len(certs) != 1 {
 			return fmt.Errorf("%q has %d certificates: add them one by one, each in its own file", path, len(certs))
 		}
-		if authority := t.purpose == "tpm-vendor" || t.purpose == "attestation"; authority && !certs[0].IsCA {
-			return fmt.Errorf("%q is not an authority's certificate, and so nothing that a %s issues leads to it", path, t.purpose)
+		if authority := purpose == "tpm-vendor" || purpose == "attestation"; authority && !certs[0].IsCA {
+			return fmt.Errorf("%q is not an authority's certificate, and so nothing that a %s issues leads to it", path, purpose)
 		}
-		a, err := t.trustStore(t.purpose).Add(certs[0])
+		a, err := d.trustStore(purpose).Add(certs[0])
 		if err != nil {
 			return err
 		}
-		t.say("believed for %s: %s  %s", t.purpose, a.ID, shown(a.Certificate.Subject.String()))
+		s.Say("believed for %s: %s  %s", purpose, a.ID, visible.Line(a.Certificate.Subject.String()))
 	}
 	return nil
 }
@@ -89,13 +77,13 @@ type anchor struct {
 	File      string    `json:"file"`
 }
 
-func (t trust) list() error {
+func trustList(s session, d certDir, only string) error {
 	all := []anchor{}
 	for _, purpose := range trustFor {
-		if t.purpose != "" && t.purpose != purpose {
+		if only != "" && only != purpose {
 			continue
 		}
-		anchors, err := t.trustStore(purpose).List()
+		anchors, err := d.trustStore(purpose).List()
 		if err != nil {
 			return err
 		}
@@ -108,17 +96,17 @@ func (t trust) list() error {
 			all = append(all, one)
 		}
 	}
-	if t.json {
-		return writeJSON(t.Stdout, all)
+	if s.Has("json") {
+		return writeJSON(s.Stdout, all)
 	}
-	w := tabwriter.NewWriter(t.Stdout, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(s.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "FOR\tSHA-256\tKIND\tENDS\tSUBJECT")
 	for _, a := range all {
 		kind := "self-signed"
 		if a.Authority {
 			kind = "authority"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.For, a.ID[:16], kind, day(a.Ends), shown(a.Subject))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.For, a.ID[:16], kind, day(a.Ends), visible.Line(a.Subject))
 	}
 	return w.Flush()
 }

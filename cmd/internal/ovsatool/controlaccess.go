@@ -7,45 +7,48 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/outfiles"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 )
 
-func controlAccessVerb() verb {
-	return verb{
-		name: "controlAccess", summary: "encrypt a model, and make the master licence that opens it",
-		flags: trusting(
-			flag{name: "i", args: "FILE...", help: "the model's files", required: true, min: 1, max: greedy},
-			flag{name: "n", args: "NAME", help: "the model's name", required: true},
-			flag{name: "d", args: "DESCRIPTION", help: "what it is", required: true},
-			flag{name: "v", args: "VERSION", help: "its version", required: true},
-			flag{name: "p", args: "OUT.dat", help: "where to write the encrypted model", required: true},
-			flag{name: "m", args: "OUT.masterlic", help: "where to write the master licence", required: true},
-			flagStore,
-			flag{name: "g", args: "GUID", help: "the licence's GUID, as uuidgen prints one", required: true},
-			flag{name: "tags-only", help: "sign no digests of the content: more than twice as fast, and whoever has the model's key can make other content under it"},
-			flagForce,
+func controlAccessCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "controlAccess", Summary: "encrypt a model, and make the master licence that opens it",
+		Flags: keystore.Trusting(
+			guestcli.Flag{Name: "i", Arg: "FILE...", Kind: guestcli.File, Help: "the model's files", Required: true, Min: 1, Max: guestcli.Many},
+			guestcli.Flag{Name: "n", Arg: "NAME", Help: "the model's name", Required: true},
+			guestcli.Flag{Name: "d", Arg: "DESCRIPTION", Help: "what it is", Required: true},
+			guestcli.Flag{Name: "v", Arg: "VERSION", Help: "its version", Required: true},
+			guestcli.Flag{Name: "p", Arg: "OUT.dat", Kind: guestcli.File, Help: "where to write the encrypted model", Required: true},
+			guestcli.Flag{Name: "m", Arg: "OUT.masterlic", Kind: guestcli.File, Help: "where to write the master licence", Required: true},
+			keystore.Flag(),
+			guestcli.Flag{Name: "g", Arg: "GUID", Help: "the licence's GUID, as uuidgen prints one", Required: true},
+			guestcli.Flag{Name: "tags-only", Help: "sign no digests of the content: more than twice as fast, and whoever has the model's key can make other content under it"},
+			outfiles.Flag(),
 		),
-		example: `controlAccess -i model.xml model.bin -n "face detection" -d "face detection retail" -v 0004 -p model.dat -m model.masterlic -k isv_keystore -g $(uuidgen)`,
-		run:     controlAccess,
+		Example: `controlAccess -i model.xml model.bin -n "face detection" -d "face detection retail" -v 0004 -p model.dat -m model.masterlic -k isv_keystore -g $(uuidgen)`,
+		Run:     run(controlAccess),
 	}
 }
 
-func controlAccess(ctx context.Context, s session, c call) error {
-	guid, err := licensing.ParseGUID(c.get("g"))
+func controlAccess(ctx context.Context, s session) error {
+	guid, err := licensing.ParseGUID(s.Text("g"))
 	if err != nil {
 		return err
 	}
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("p"), c.get("m")); err != nil {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("p"), s.Text("m")); err != nil {
 		return err
 	}
-	sources, total, closeAll, err := openSources(c.all("i"), c.get("p"), c.get("m"))
+	sources, total, closeAll, err := openSources(s.All("i"), s.Text("p"), s.Text("m"))
 	defer closeAll()
 	if err != nil {
 		return err
 	}
-	p, err := s.party(ctx, c)
+	p, err := s.Party(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,45 +56,44 @@ func controlAccess(ctx context.Context, s session, c call) error {
 	key := licensing.NewKey()
 	defer key.Wipe()
 	modelGUID := licensing.NewGUID()
-	progress, end := s.progress(c.get("p"), total)
+	progress, end := s.progress(s.Text("p"), total)
 	defer end()
 	sealer := model.Sealer{
-		Key: key, TagsOnly: c.has("tags-only"), Progress: progress,
-		Info: model.Info{Name: c.get("n"), Description: c.get("d"), Version: c.get("v"), GUID: string(modelGUID)},
+		Key: key, TagsOnly: s.Has("tags-only"), Progress: progress,
+		Info: model.Info{Name: s.Text("n"), Description: s.Text("d"), Version: s.Text("v"), GUID: string(modelGUID)},
 		Sign: func(manifest []byte) ([]byte, error) {
-			return licensing.SignModel(manifest, p.Key(licensing.Primary), p.chain)
+			return licensing.SignModel(manifest, p.Key(licensing.Primary), p.Chain)
 		},
 	}
 	var sealed model.Sealed
-	out.files = append(out.files,
-		output{c.get("p"), func(w io.Writer) (err error) {
-			sealed, err = sealer.Seal(ctx, w, sources)
+	out.AddFunc(s.Text("p"), func(w io.Writer) (err error) {
+		sealed, err = sealer.Seal(ctx, w, sources)
+		return err
+	})
+	out.AddFunc(s.Text("m"), func(w io.Writer) error {
+		file, err := masterLicence(s, p, guid, modelGUID, sealed.Digest[:], key)
+		if err != nil {
 			return err
-		}},
-		output{c.get("m"), func(w io.Writer) error {
-			file, err := masterLicence(s, p, guid, modelGUID, sealed.Digest[:], key)
-			if err != nil {
-				return err
-			}
-			_, err = w.Write(file)
-			return err
-		}})
-	err = out.write()
+		}
+		_, err = w.Write(file)
+		return err
+	})
+	err = out.Write()
 	end()
 	if err != nil {
 		return err
 	}
-	s.say("%s: files: %d, %s, SHA-256 %s", c.get("p"), len(sealed.Files), inBytes(sealed.Size), sealed.Digest)
+	s.Say("%s: files: %d, %s, SHA-256 %s", s.Text("p"), len(sealed.Files), inBytes(sealed.Size), sealed.Digest)
 	return nil
 }
 
-func masterLicence(s session, p party, guid, modelGUID licensing.GUID, digest []byte, key licensing.Key) ([]byte, error) {
+func masterLicence(s session, p keystore.Party, guid, modelGUID licensing.GUID, digest []byte, key licensing.Key) ([]byte, error) {
 	primary := p.Key(licensing.Primary)
 	master, err := licensing.NewMasterLicence(s.Now(), guid, modelGUID, digest, key, &primary.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	return licensing.Sign(master, primary, p.chain)
+	return licensing.Sign(master, primary, p.Chain)
 }
 
 // openSources opens a model's files, none of which may be an output, and tells how

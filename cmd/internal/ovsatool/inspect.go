@@ -12,28 +12,30 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 	"github.com/ovsactl/ovsactl/vtpm/seal"
 )
 
-func inspectVerb() verb {
-	return verb{
-		name: "inspect", summary: "show what a file of ours says; secrets are never shown, and it exits with an error when a signature does not fit",
-		flags: []flag{{name: "json", help: "as JSON"}, {name: "trust", args: "DIR", help: "certificates that are believed (default $OVSA_TRUST, or " + DefaultTrust + ")"}},
+func inspectCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "inspect", Summary: "show what a file of ours says; secrets are never shown, and it exits with an error when a signature does not fit",
+		Flags: []guestcli.Flag{{Name: "json", Help: "as JSON"}, keystore.Trust()},
 
-		operand: "FILE", min: 1, max: 1, example: "inspect model.lic --json", run: inspect,
+		Operands: "FILE", Kind: guestcli.File, Min: 1, Max: 1, Example: "inspect model.lic --json", Run: run(inspect),
 	}
 }
 
-func inspect(ctx context.Context, s session, c call) error {
-	r, err := s.inspectFile(ctx, c, c.operands[0])
+func inspect(ctx context.Context, s session) error {
+	r, err := s.inspectFile(ctx, s.Operands[0])
 	if err != nil {
-		return fmt.Errorf("%q: %w", c.operands[0], err)
+		return fmt.Errorf("%q: %w", s.Operands[0], err)
 	}
-	if c.has("json") {
+	if s.Has("json") {
 		return writeJSON(s.Stdout, r)
 	}
 	r.write(s.Stdout, "")
@@ -41,7 +43,7 @@ func inspect(ctx context.Context, s session, c call) error {
 }
 
 // inspectFile asks each kind of file in turn whether it is one.
-func (s session) inspectFile(ctx context.Context, c call, path string) (rows, error) {
+func (s session) inspectFile(ctx context.Context, path string) (rows, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -60,7 +62,7 @@ func (s session) inspectFile(ctx context.Context, c call, path string) (rows, er
 			return nil, err
 		}
 		if store, err := licensing.ReadKeyStoreInfo(file); err == nil {
-			s.warnInsecure(path, store.Protection)
+			s.WarnInsecure(path, store.Protection)
 			return storeRows(store), nil
 		}
 		if certs, err := pki.ParsePEM(file); err == nil {
@@ -70,42 +72,42 @@ func (s session) inspectFile(ctx context.Context, c call, path string) (rows, er
 			return request, nil
 		}
 		if kind, err := licensing.KindOf(file); err == nil {
-			return s.documentRows(c, kind, file)
+			return s.documentRows(kind, file)
 		}
 	}
-	return s.modelRows(ctx, c, f, info.Size())
+	return s.modelRows(ctx, f, info.Size())
 }
 
-func (s session) documentRows(c call, kind licensing.Kind, file []byte) (rows, error) {
+func (s session) documentRows(kind licensing.Kind, file []byte) (rows, error) {
 	switch kind {
 	case licensing.KindMasterLicence:
-		return show(s, c, file, masterRows)
+		return show(s, file, masterRows)
 	case licensing.KindConfig:
-		return show(s, c, file, configRows)
+		return show(s, file, configRows)
 	case licensing.KindTCB:
-		return show(s, c, file, tcbRows)
+		return show(s, file, tcbRows)
 	case licensing.KindLicence:
-		return show(s, c, file, licenceRows)
+		return show(s, file, licenceRows)
 	case licensing.KindLease:
-		return show(s, c, file, leaseRows)
+		return show(s, file, leaseRows)
 	}
 	return nil, fmt.Errorf("%w: %q", licensing.ErrKind, kind)
 }
 
 // show verifies a document and makes its rows.
-func show[D licensing.Document](s session, c call, file []byte, of func(D) rows) (rows, error) {
+func show[D licensing.Document](s session, file []byte, of func(D) rows) (rows, error) {
 	signed, err := licensing.Verify[D](file)
 	if err != nil {
 		return nil, err
 	}
-	head := rows{{"kind", string(signed.Document.Kind())}, {"signature", "valid"}, {"signer", s.signerRows(c, signed.Chain)}}
+	head := rows{{"kind", string(signed.Document.Kind())}, {"signature", "valid"}, {"signer", s.signerRows(signed.Chain)}}
 	return append(head, of(signed.Document)...), nil
 }
 
 // signerRows says who signed, and whether the trust store knows that certificate's
 // root. Revocation is not asked for.
-func (s session) signerRows(c call, chain []*x509.Certificate) rows {
-	v := pki.Verifier{Store: s.trust(c), Now: s.Now, Status: unasked{}}
+func (s session) signerRows(chain []*x509.Certificate) rows {
+	v := pki.Verifier{Store: s.TrustStore(), Now: s.Now, Status: unasked{}}
 	believed := "yes"
 	if _, err := v.Verify(context.Background(), chain); err != nil {
 		believed = "no: " + err.Error()
@@ -131,7 +133,7 @@ func certificates(certs []*x509.Certificate) []rows {
 func certificate(c *x509.Certificate) rows {
 	r := rows{{"subject", name(c)}, {"sha256", pki.Fingerprint(c)}}
 	if !pki.IsSelfSigned(c) {
-		r = append(r, row{"issuer", shown(c.Issuer.String())})
+		r = append(r, row{"issuer", visible.Line(c.Issuer.String())})
 	}
 	return append(r, row{"begins", stamp(c.NotBefore)}, row{"used_until", stamp(licensing.CertificateEnd(c))})
 }
@@ -148,7 +150,7 @@ func requestRows(file []byte) rows {
 	if err != nil || request.CheckSignature() != nil {
 		return nil
 	}
-	return rows{{"kind", "certificate request"}, {"signature", "valid"}, {"subject", shown(request.Subject.String())}}
+	return rows{{"kind", "certificate request"}, {"signature", "valid"}, {"subject", visible.Line(request.Subject.String())}}
 }
 
 func storeRows(k licensing.KeyStoreInfo) rows {
@@ -249,7 +251,7 @@ func licenceRows(l licensing.Licence) rows {
 	return append(r, row{"tcb", tcbs})
 }
 
-func (s session) modelRows(ctx context.Context, c call, f *os.File, size int64) (rows, error) {
+func (s session) modelRows(ctx context.Context, f *os.File, size int64) (rows, error) {
 	var signer []*x509.Certificate
 	opener := model.Opener{Verify: func(signed []byte) (manifest []byte, err error) {
 		manifest, signer, err = licensing.VerifyModel(signed)
@@ -264,7 +266,7 @@ func (s session) modelRows(ctx context.Context, c call, f *os.File, size int64) 
 	}
 	info := m.Info()
 	r := rows{
-		{"kind", string(licensing.KindModel)}, {"signature", "valid"}, {"signer", s.signerRows(c, signer)},
+		{"kind", string(licensing.KindModel)}, {"signature", "valid"}, {"signer", s.signerRows(signer)},
 		{"name", info.Name}, {"description", info.Description}, {"version", info.Version}, {"model_guid", info.GUID}, {"model_sha256", m.Digest().String()},
 		{"chunks", chunks(m)},
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
@@ -44,7 +45,7 @@ func TestInspectLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
-	code := Program(Machine()).Run(t.Context(), guestcli.Env{
+	code := Program(keystore.Machine()).Run(t.Context(), guestcli.Env{
 		Args: []string{"inspect", path, "--json"}, Stdout: &out, Stderr: &errs,
 		Getenv: func(string) string { return "" },
 	})

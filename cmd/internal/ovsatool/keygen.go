@@ -12,90 +12,92 @@ import (
 	"strings"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/outfiles"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-func keygenVerbs() []verb {
-	return []verb{
+func keygenCommands(run binder) []guestcli.Command {
+	return []guestcli.Command{
 		{
-			name: "keygen -storekey", summary: "make a key store, with requests and self-signed certificates for its keys",
-			flags: []flag{
-				{name: "t", args: "ECDSA", help: "the type of the keys", required: true},
-				{name: "n", args: "NAME", help: "whose keys they are", required: true},
-				flagStore,
-				{name: "r", args: "CSR", help: "primary_CSR and secondary_CSR are written, and a .crt for each", required: true},
-				{name: "e", args: "SUBJECT", help: `whom certificates name, as in "/C=IN/CN=localhost"`, required: true},
-				flagPCRs, flagTPM, flagForce,
-				{name: "insecure-software-keystore", help: "for development: keep the keys without a TPM, readable in the file"},
+			Name: "keygen -storekey", Summary: "make a key store, with requests and self-signed certificates for its keys",
+			Flags: []guestcli.Flag{
+				{Name: "t", Arg: "ECDSA", Values: "ECDSA", Help: "the type of the keys", Required: true},
+				{Name: "n", Arg: "NAME", Help: "whose keys they are", Required: true},
+				keystore.Flag(),
+				{Name: "r", Arg: "CSR", Kind: guestcli.File, Help: "primary_CSR and secondary_CSR are written, and a .crt for each", Required: true},
+				{Name: "e", Arg: "SUBJECT", Help: `whom certificates name, as in "/C=IN/CN=localhost"`, Required: true},
+				keystore.PCRs(), keystore.TPM(), outfiles.Flag(),
+				{Name: "insecure-software-keystore", Help: "for development: keep the keys without a TPM, readable in the file"},
 			},
-			example: `keygen -storekey -t ECDSA -n Intel -k isv_keystore -r isv_keystore.csr -e "/C=IN/CN=localhost"`,
-			run:     storeKey,
+			Example: `keygen -storekey -t ECDSA -n Intel -k isv_keystore -r isv_keystore.csr -e "/C=IN/CN=localhost"`,
+			Run:     run(storeKey),
 		},
 		{
-			name: "keygen -storecert", summary: "add a certificate to the key store that has its key",
-			flags: trusting(flag{name: "c", args: "CERTIFICATE", help: "PEM; behind it may be its issuers", required: true}, flagStore),
-			run:   storeCert,
+			Name: "keygen -storecert", Summary: "add a certificate to the key store that has its key",
+			Flags: keystore.Trusting(guestcli.Flag{Name: "c", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "PEM; behind it may be its issuers", Required: true}, keystore.Flag()),
+			Run:   run(storeCert),
 		},
 		{
-			name: "keygen -getcert", summary: "write a certificate of a key store, if it is still to be believed",
-			flags: trusting(flagStore, flag{name: "c", args: "OUT", help: "where to write it", required: true},
-				flag{name: "s", help: "the secondary certificate and not the primary"}, flagForce),
-			run: getCert,
+			Name: "keygen -getcert", Summary: "write a certificate of a key store, if it is still to be believed",
+			Flags: keystore.Trusting(keystore.Flag(), guestcli.Flag{Name: "c", Arg: "OUT", Kind: guestcli.File, Help: "where to write it", Required: true},
+				guestcli.Flag{Name: "s", Help: "the secondary certificate and not the primary"}, outfiles.Flag()),
+			Run: run(getCert),
 		},
 		{
-			name: "keygen -sign", summary: "sign a file with the primary key",
-			flags: []flag{{name: "i", args: "FILE", help: "what to sign", required: true}, {name: "o", args: "SIGNATURE", help: "where to write the signature", required: true}, flagStore, flagTPM, flagForce},
-			run:   signFile,
+			Name: "keygen -sign", Summary: "sign a file with the primary key",
+			Flags: []guestcli.Flag{{Name: "i", Arg: "FILE", Kind: guestcli.File, Help: "what to sign", Required: true}, {Name: "o", Arg: "SIGNATURE", Kind: guestcli.File, Help: "where to write the signature", Required: true}, keystore.Flag(), keystore.TPM(), outfiles.Flag()},
+			Run:   run(signFile),
 		},
 		{
-			name: "keygen -verify", summary: "verify a signature of -sign with the primary certificate",
-			flags: trusting(flag{name: "i", args: "FILE", help: "what was signed", required: true}, flag{name: "v", args: "SIGNATURE", help: "its signature", required: true}, flagStore),
-			run:   verifyFile,
+			Name: "keygen -verify", Summary: "verify a signature of -sign with the primary certificate",
+			Flags: keystore.Trusting(guestcli.Flag{Name: "i", Arg: "FILE", Kind: guestcli.File, Help: "what was signed", Required: true}, guestcli.Flag{Name: "v", Arg: "SIGNATURE", Kind: guestcli.File, Help: "its signature", Required: true}, keystore.Flag()),
+			Run:   run(verifyFile),
 		},
 		{
-			name: "keygen -reseal", summary: "seal a key store again, after an update or to another TPM; asks for the recovery passphrase where it must",
-			flags: []flag{flagStore, flagPCRs, flagTPM},
-			run:   reseal,
+			Name: "keygen -reseal", Summary: "seal a key store again, after an update or to another TPM; asks for the recovery passphrase where it must",
+			Flags: []guestcli.Flag{keystore.Flag(), keystore.PCRs(), keystore.TPM()},
+			Run:   run(reseal),
 		},
 	}
 }
 
-func storeKey(ctx context.Context, s session, c call) error {
-	if c.get("t") != "ECDSA" {
-		return fmt.Errorf("-t %q: there is ECDSA only", c.get("t"))
+func storeKey(ctx context.Context, s session) error {
+	if s.Text("t") != "ECDSA" {
+		return fmt.Errorf("-t %q: there is ECDSA only", s.Text("t"))
 	}
-	subject, err := pki.ParseSubject(c.get("e"))
+	subject, err := pki.ParseSubject(s.Text("e"))
 	if err != nil {
 		return err
 	}
-	if strings.HasSuffix(c.get("r"), "/") {
-		return fmt.Errorf("-r %q: want a file", c.get("r"))
+	if strings.HasSuffix(s.Text("r"), "/") {
+		return fmt.Errorf("-r %q: want a file", s.Text("r"))
 	}
-	dir, base := filepath.Split(c.get("r"))
-	requests := &outputs{force: c.has("force")}
-	store := &outputs{} // never replaced: its keys would be lost
+	dir, base := filepath.Split(s.Text("r"))
+	requests := &outfiles.Set{Force: s.Has("force")}
+	store := &outfiles.Set{} // never replaced: its keys would be lost
 	paths := []string{}
 	for _, slot := range []licensing.Slot{licensing.Primary, licensing.Secondary} {
 		path := filepath.Join(dir, string(slot)+"_"+base)
 		paths = append(paths, path, path+".crt")
 	}
-	err = store.check(c.get("k"))
+	err = store.Check(s.Text("k"))
 	if errors.Is(err, fs.ErrExist) {
 		return hint.Wrap(err, "remove it yourself, if nothing needs its keys any more: -force does not")
 	}
 	if err != nil {
 		return err
 	}
-	if err := requests.check(paths...); err != nil {
+	if err := requests.Check(paths...); err != nil {
 		return err
 	}
-	sealer, err := s.storeSealer(c)
+	sealer, err := s.storeSealer()
 	if err != nil {
 		return err
 	}
-	ks, pass, err := licensing.NewKeyStore(ctx, s.Now(), c.get("n"), sealer)
+	ks, pass, err := licensing.NewKeyStore(ctx, s.Now(), s.Text("n"), sealer)
 	if err != nil {
 		return err
 	}
@@ -107,33 +109,33 @@ func storeKey(ctx context.Context, s session, c call) error {
 	if err != nil {
 		return err
 	}
-	store.add(c.get("k"), file)
+	store.Add(s.Text("k"), file)
 	if err := writeStore(requests, store); err != nil {
 		return err
 	}
-	s.warnInsecure(c.get("k"), ks.Protection())
+	s.WarnInsecure(s.Text("k"), ks.Protection())
 	if sealer != nil {
-		s.say("The recovery passphrase of %s, which is shown only now:\n\n    %s\n\nKeep it: after a firmware or kernel update, keygen -reseal may ask for it.", c.get("k"), pass.Reveal())
+		s.Say("The recovery passphrase of %s, which is shown only now:\n\n    %s\n\nKeep it: after a firmware or kernel update, keygen -reseal may ask for it.", s.Text("k"), pass.Reveal())
 		pass.Wipe()
 	}
-	s.say("Certificates are used for %d months at most.", licensing.CertificateMonths)
+	s.Say("Certificates are used for %d months at most.", licensing.CertificateMonths)
 	return nil
 }
 
 // storeSealer is nil for a software key store.
-func (s session) storeSealer(c call) (licensing.Sealer, error) {
-	if c.has("insecure-software-keystore") {
-		if c.has("tpm") || c.has("pcrs") {
+func (s session) storeSealer() (licensing.Sealer, error) {
+	if s.Has("insecure-software-keystore") {
+		if s.Has("tpm") || s.Has("pcrs") {
 			return nil, errors.New("-insecure-software-keystore uses no TPM")
 		}
 		return nil, nil
 	}
-	return s.sealer(c)
+	return s.Sealer()
 }
 
 // addRequests adds the request and the self-signed certificate of each key; paths
 // are those of the primary's two and the secondary's two.
-func (s session) addRequests(o *outputs, ks *licensing.KeyStore, subject pki.Subject, paths []string) error {
+func (s session) addRequests(o *outfiles.Set, ks *licensing.KeyStore, subject pki.Subject, paths []string) error {
 	for i, slot := range []licensing.Slot{licensing.Primary, licensing.Secondary} {
 		csr, err := pki.Request(ks.Key(slot), subject)
 		if err != nil {
@@ -147,39 +149,37 @@ func (s session) addRequests(o *outputs, ks *licensing.KeyStore, subject pki.Sub
 		if err != nil {
 			return err
 		}
-		o.add(paths[2*i], csr)
-		o.add(paths[2*i+1], pki.EncodePEM(cert))
+		o.Add(paths[2*i], csr)
+		o.Add(paths[2*i+1], pki.EncodePEM(cert))
 	}
 	return nil
 }
 
 // writeStore writes the key store last: requests without it are of no use and no
 // harm, and are removed when it cannot be written.
-func writeStore(requests, store *outputs) error {
-	if err := requests.write(); err != nil {
+func writeStore(requests, store *outfiles.Set) error {
+	if err := requests.Write(); err != nil {
 		return err
 	}
-	if err := store.write(); err != nil {
-		for _, f := range requests.files {
-			os.Remove(f.path)
-		}
+	if err := store.Write(); err != nil {
+		requests.Remove()
 		return err
 	}
 	return nil
 }
 
-func storeCert(ctx context.Context, s session, c call) error {
-	chain, err := pki.ReadFile(c.get("c"))
+func storeCert(ctx context.Context, s session) error {
+	chain, err := pki.ReadFile(s.Text("c"))
 	if err != nil {
 		return err
 	}
-	v, err := s.verifier(c)
+	v, err := s.Verifier()
 	if err != nil {
 		return err
 	}
-	return s.update(ctx, c, func() (*licensing.KeyStore, error) { return s.open(ctx, c) }, func(ks *licensing.KeyStore) error {
+	return s.Update(ctx, func() (*licensing.KeyStore, error) { return s.Open(ctx) }, func(ks *licensing.KeyStore) error {
 		if !owns(ks, chain[0]) { // before anybody is asked about it
-			return fmt.Errorf("certificate %q: %w", c.get("c"), licensing.ErrOtherKey)
+			return fmt.Errorf("certificate %q: %w", s.Text("c"), licensing.ErrOtherKey)
 		}
 		if _, err := v.Verify(ctx, chain); err != nil {
 			return err
@@ -188,7 +188,7 @@ func storeCert(ctx context.Context, s session, c call) error {
 		if err != nil {
 			return err
 		}
-		s.say("%s certificate of %q stored; it is used until %s", slot, chain[0].Subject, licensing.CertificateEnd(chain[0]).Format("2006-01-02"))
+		s.Say("%s certificate of %q stored; it is used until %s", slot, chain[0].Subject, licensing.CertificateEnd(chain[0]).Format("2006-01-02"))
 		return nil
 	})
 }
@@ -197,39 +197,39 @@ func owns(ks *licensing.KeyStore, cert *x509.Certificate) bool {
 	return ks.Key(licensing.Primary).PublicKey.Equal(cert.PublicKey) || ks.Key(licensing.Secondary).PublicKey.Equal(cert.PublicKey)
 }
 
-func getCert(ctx context.Context, s session, c call) error {
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("c")); err != nil {
+func getCert(ctx context.Context, s session) error {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("c")); err != nil {
 		return err
 	}
-	ks, err := s.open(ctx, c)
+	ks, err := s.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer ks.Close()
 	slot := licensing.Primary
-	if c.has("s") {
+	if s.Has("s") {
 		slot = licensing.Secondary
 	}
-	chain, err := s.verified(ctx, c, ks, slot)
+	chain, err := s.Verified(ctx, ks, slot)
 	if err != nil {
 		return err
 	}
-	out.add(c.get("c"), pki.EncodePEM(chain...))
-	return out.write()
+	out.Add(s.Text("c"), pki.EncodePEM(chain...))
+	return out.Write()
 }
 
-func signFile(ctx context.Context, s session, c call) error {
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("o")); err != nil {
+func signFile(ctx context.Context, s session) error {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("o")); err != nil {
 		return err
 	}
-	f, err := os.Open(c.get("i"))
+	f, err := os.Open(s.Text("i"))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	ks, err := s.open(ctx, c)
+	ks, err := s.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -238,46 +238,46 @@ func signFile(ctx context.Context, s session, c call) error {
 	if err != nil {
 		return err
 	}
-	out.add(c.get("o"), append([]byte(base64.StdEncoding.EncodeToString(sig)), '\n'))
-	return out.write()
+	out.Add(s.Text("o"), append([]byte(base64.StdEncoding.EncodeToString(sig)), '\n'))
+	return out.Write()
 }
 
 // maxSignature is the size of a signature's file at most.
 const maxSignature = 256
 
-func verifyFile(ctx context.Context, s session, c call) error {
-	text, err := guestcli.ReadFile(c.get("v"), maxSignature)
+func verifyFile(ctx context.Context, s session) error {
+	text, err := guestcli.ReadFile(s.Text("v"), maxSignature)
 	if err != nil {
 		return err
 	}
 	sig, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSuffix(string(text), "\n"))
 	if err != nil {
-		return fmt.Errorf("%q is not a signature: not base64", c.get("v"))
+		return fmt.Errorf("%q is not a signature: not base64", s.Text("v"))
 	}
-	f, err := os.Open(c.get("i"))
+	f, err := os.Open(s.Text("i"))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	p, err := s.party(ctx, c)
+	p, err := s.Party(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	if err := licensing.VerifyBytes(p.cert(), licensing.PurposeFile, f, sig); err != nil {
-		return fmt.Errorf("%q: %w", c.get("i"), err)
+	if err := licensing.VerifyBytes(p.Cert(), licensing.PurposeFile, f, sig); err != nil {
+		return fmt.Errorf("%q: %w", s.Text("i"), err)
 	}
-	s.say("%s is signed by %q", c.get("i"), p.cert().Subject)
+	s.Say("%s is signed by %q", s.Text("i"), p.Cert().Subject)
 	return nil
 }
 
-func reseal(ctx context.Context, s session, c call) error {
-	sealer, err := s.sealer(c)
+func reseal(ctx context.Context, s session) error {
+	sealer, err := s.Sealer()
 	if err != nil {
 		return err
 	}
 	open := func() (*licensing.KeyStore, error) {
-		file, err := guestcli.ReadFile(c.get("k"), licensing.MaxKeyStore)
+		file, err := guestcli.ReadFile(s.Text("k"), licensing.MaxKeyStore)
 		if err != nil {
 			return nil, err
 		}
@@ -286,7 +286,7 @@ func reseal(ctx context.Context, s session, c call) error {
 			return nil, err
 		}
 		if info.Protection != licensing.ProtectedByTPM {
-			return nil, fmt.Errorf("%q is %s: there is nothing to seal again", c.get("k"), info.Protection)
+			return nil, fmt.Errorf("%q is %s: there is nothing to seal again", s.Text("k"), info.Protection)
 		}
 		ks, err := licensing.ParseKeyStore(ctx, file, sealer)
 		if err == nil {
@@ -295,18 +295,18 @@ func reseal(ctx context.Context, s session, c call) error {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			return nil, err // no TPM to seal to, either
 		}
-		s.say("the TPM does not open it: %v", err)
-		pass, err := s.askPassphrase()
+		s.Say("the TPM does not open it: %v", err)
+		pass, err := s.AskPassphrase()
 		if err != nil {
 			return nil, err
 		}
 		defer pass.Wipe()
 		return licensing.RecoverKeyStore(file, pass)
 	}
-	err = s.update(ctx, c, open, func(ks *licensing.KeyStore) error { return ks.Reseal(ctx, sealer) })
+	err = s.Update(ctx, open, func(ks *licensing.KeyStore) error { return ks.Reseal(ctx, sealer) })
 	if err != nil {
 		return err
 	}
-	s.say("%s is sealed to the state of this machine's TPM", c.get("k"))
+	s.Say("%s is sealed to the state of this machine's TPM", s.Text("k"))
 	return nil
 }

@@ -12,66 +12,68 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/outfiles"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-func licgenVerb() verb {
-	return verb{
-		name: "licgen", summary: "make a licence configuration: its type, its limit and its licence servers",
-		flags: trusting(
-			flag{name: "t", args: "TYPE", help: "Sale, InstanceLimit or TimeLimit", required: true},
-			flag{name: "l", args: "N", help: "the limit: guests at the same time, or days"},
-			flag{name: "n", args: "NAME", help: "the configuration's name", required: true},
-			flag{name: "v", args: "VERSION", help: "its version", required: true},
-			flag{name: "u", args: "HOST:PORT CERTIFICATE [FUTURE]", help: "a licence server, its certificates, and those that will follow", required: true, min: 2, max: 3, repeat: true},
-			flagStore,
-			flag{name: "o", args: "OUT.config", help: "where to write it", required: true},
-			flagForce,
+func licgenCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "licgen", Summary: "make a licence configuration: its type, its limit and its licence servers",
+		Flags: keystore.Trusting(
+			guestcli.Flag{Name: "t", Arg: "TYPE", Values: "Sale|InstanceLimit|TimeLimit", Help: "Sale, InstanceLimit or TimeLimit", Required: true},
+			guestcli.Flag{Name: "l", Arg: "N", Kind: guestcli.Number, Help: "the limit: guests at the same time, or days"},
+			guestcli.Flag{Name: "n", Arg: "NAME", Help: "the configuration's name", Required: true},
+			guestcli.Flag{Name: "v", Arg: "VERSION", Help: "its version", Required: true},
+			guestcli.Flag{Name: "u", Arg: "HOST:PORT CERTIFICATE [FUTURE]", Help: "a licence server, its certificates, and those that will follow", Required: true, Min: 2, Max: 3, Repeat: true},
+			keystore.Flag(),
+			guestcli.Flag{Name: "o", Arg: "OUT.config", Kind: guestcli.File, Help: "where to write it", Required: true},
+			outfiles.Flag(),
 		),
-		example: `licgen -t TimeLimit -l30 -n "Time Limit License Config" -v 1.0 -u 192.168.122.10:4452 server.crt -k isv_keystore -o 30daylicense.config`,
-		run:     licgen,
+		Example: `licgen -t TimeLimit -l30 -n "Time Limit License Config" -v 1.0 -u 192.168.122.10:4452 server.crt -k isv_keystore -o 30daylicense.config`,
+		Run:     run(licgen),
 	}
 }
 
-func licgen(ctx context.Context, s session, c call) error {
-	terms, err := parseTerms(c)
+func licgen(ctx context.Context, s session) error {
+	terms, err := parseTerms(s)
 	if err != nil {
 		return err
 	}
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("o")); err != nil {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("o")); err != nil {
 		return err
 	}
-	config := licensing.LicenceConfig{Name: c.get("n"), Version: c.get("v"), Terms: terms}
-	for _, words := range c.values["u"] {
+	config := licensing.LicenceConfig{Name: s.Text("n"), Version: s.Text("v"), Terms: terms}
+	for _, words := range s.Each("u") {
 		server, err := s.readServer(words)
 		if err != nil {
 			return err
 		}
 		config.Servers = append(config.Servers, server)
 	}
-	p, err := s.party(ctx, c)
+	p, err := s.Party(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	file, err := licensing.Sign(config, p.Key(licensing.Primary), p.chain)
+	file, err := licensing.Sign(config, p.Key(licensing.Primary), p.Chain)
 	if err != nil {
 		return err
 	}
-	out.add(c.get("o"), file)
-	return out.write()
+	out.Add(s.Text("o"), file)
+	return out.Write()
 }
 
-func parseTerms(c call) (licensing.Terms, error) {
-	t := licensing.Terms{Type: licensing.Type(c.get("t"))}
+func parseTerms(s session) (licensing.Terms, error) {
+	t := licensing.Terms{Type: licensing.Type(s.Text("t"))}
 	limit := 0
-	if c.has("l") {
-		n, err := strconv.Atoi(c.get("l"))
+	if s.Has("l") {
+		n, err := strconv.Atoi(s.Text("l"))
 		if err != nil || n < 1 {
-			return t, fmt.Errorf("-l %q: want a number from 1", c.get("l"))
+			return t, fmt.Errorf("-l %q: want a number from 1", s.Text("l"))
 		}
 		limit = n
 	}
@@ -154,43 +156,43 @@ func (s session) readFuturePin(path string, releaseKey []byte) (licensing.Pin, e
 	return licensing.PinOf(tls), nil
 }
 
-func saleVerb() verb {
-	return verb{
-		name: "sale", summary: "make a customer's licence for a model",
-		flags: trusting(
-			flag{name: "m", args: "MASTERLIC", help: "the model's master licence", required: true},
-			flagStore,
-			flag{name: "l", args: "CONFIG", help: "the licence configuration", required: true},
-			flag{name: "t", args: "TCB...", help: "states in which guests get the key; one match is enough", required: true, min: 1, max: greedy},
-			flag{name: "p", args: "CERTIFICATE", help: "the customer's primary certificate", required: true},
-			flag{name: "c", args: "OUT.lic", help: "where to write the licence", required: true},
-			flagForce,
+func saleCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "sale", Summary: "make a customer's licence for a model",
+		Flags: keystore.Trusting(
+			guestcli.Flag{Name: "m", Arg: "MASTERLIC", Kind: guestcli.File, Help: "the model's master licence", Required: true},
+			keystore.Flag(),
+			guestcli.Flag{Name: "l", Arg: "CONFIG", Kind: guestcli.File, Help: "the licence configuration", Required: true},
+			guestcli.Flag{Name: "t", Arg: "TCB...", Kind: guestcli.File, Help: "states in which guests get the key; one match is enough", Required: true, Min: 1, Max: guestcli.Many},
+			guestcli.Flag{Name: "p", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "the customer's primary certificate", Required: true},
+			guestcli.Flag{Name: "c", Arg: "OUT.lic", Kind: guestcli.File, Help: "where to write the licence", Required: true},
+			outfiles.Flag(),
 		),
-		example: `sale -m model.masterlic -k isv_keystore -l 30daylicense.config -t runtime_vm.tcb -p primary_custkeystore.csr.crt -c model.lic`,
-		run:     sale,
+		Example: `sale -m model.masterlic -k isv_keystore -l 30daylicense.config -t runtime_vm.tcb -p primary_custkeystore.csr.crt -c model.lic`,
+		Run:     run(sale),
 	}
 }
 
-func sale(ctx context.Context, s session, c call) error {
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("c")); err != nil {
+func sale(ctx context.Context, s session) error {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("c")); err != nil {
 		return err
 	}
-	customer, err := s.customer(ctx, c)
+	customer, err := s.customer(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.party(ctx, c)
+	p, err := s.Party(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	offer, err := readOffer(c, p.cert(), customer)
+	offer, err := readOffer(s, p.Cert(), customer)
 	if err != nil {
 		return err
 	}
 	now := s.Now()
-	if err := offer.Config.Terms.Fits(now, offer.Master, p.cert(), customer); err != nil {
+	if err := offer.Config.Terms.Fits(now, offer.Master, p.Cert(), customer); err != nil {
 		return err
 	}
 	key, err := offer.Master.Key(p.Key(licensing.Primary))
@@ -202,21 +204,21 @@ func sale(ctx context.Context, s session, c call) error {
 	if err != nil {
 		return err
 	}
-	file, err := licensing.Sign(licence, p.Key(licensing.Primary), p.chain)
+	file, err := licensing.Sign(licence, p.Key(licensing.Primary), p.Chain)
 	if err != nil {
 		return err
 	}
-	out.add(c.get("c"), file)
-	return out.write()
+	out.Add(s.Text("c"), file)
+	return out.Write()
 }
 
 // customer reads and verifies the certificate of -p.
-func (s session) customer(ctx context.Context, c call) (*x509.Certificate, error) {
-	chain, err := pki.ReadFile(c.get("p"))
+func (s session) customer(ctx context.Context) (*x509.Certificate, error) {
+	chain, err := pki.ReadFile(s.Text("p"))
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.verifier(c)
+	v, err := s.Verifier()
 	if err != nil {
 		return nil, err
 	}
@@ -227,16 +229,16 @@ func (s session) customer(ctx context.Context, c call) (*x509.Certificate, error
 }
 
 // readOffer reads what a licence is made of, all signed by the ISV itself.
-func readOffer(c call, isv, customer *x509.Certificate) (licensing.Offer, error) {
+func readOffer(s session, isv, customer *x509.Certificate) (licensing.Offer, error) {
 	o := licensing.Offer{Customer: customer}
 	var err error
-	if o.Master, err = readOwn[licensing.MasterLicence](c.get("m"), isv); err != nil {
+	if o.Master, err = readOwn[licensing.MasterLicence](s.Text("m"), isv); err != nil {
 		return o, err
 	}
-	if o.Config, err = readOwn[licensing.LicenceConfig](c.get("l"), isv); err != nil {
+	if o.Config, err = readOwn[licensing.LicenceConfig](s.Text("l"), isv); err != nil {
 		return o, err
 	}
-	for _, path := range c.all("t") {
+	for _, path := range s.All("t") {
 		tcb, err := readOwn[licensing.TCB](path, isv)
 		if err != nil {
 			return o, err
@@ -263,37 +265,37 @@ func readOwn[D licensing.Document](path string, signer *x509.Certificate) (D, er
 	return signed.Document, nil
 }
 
-func updateVerb() verb {
-	return verb{
-		name: "updatecustlicense", summary: "tell a licence the certificate that a licence server will have",
-		flags: trusting(
-			flagStore,
-			flag{name: "l", args: "LIC", help: "the licence", required: true},
-			flag{name: "p", args: "CERTIFICATE", help: "the customer's primary certificate", required: true},
-			flag{name: "u", args: "HOST:PORT FUTURE", help: "a server of the licence, and its future certificates", required: true, min: 2, max: 2, repeat: true},
-			flag{name: "c", args: "OUT.lic", help: "where to write the licence", required: true},
-			flagForce,
+func updateCommand(run binder) guestcli.Command {
+	return guestcli.Command{
+		Name: "updatecustlicense", Summary: "tell a licence the certificate that a licence server will have",
+		Flags: keystore.Trusting(
+			keystore.Flag(),
+			guestcli.Flag{Name: "l", Arg: "LIC", Kind: guestcli.File, Help: "the licence", Required: true},
+			guestcli.Flag{Name: "p", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "the customer's primary certificate", Required: true},
+			guestcli.Flag{Name: "u", Arg: "HOST:PORT FUTURE", Help: "a server of the licence, and its future certificates", Required: true, Min: 2, Max: 2, Repeat: true},
+			guestcli.Flag{Name: "c", Arg: "OUT.lic", Kind: guestcli.File, Help: "where to write the licence", Required: true},
+			outfiles.Flag(),
 		),
-		example: `updatecustlicense -k isv_keystore -l model.lic -p primary_custkeystore.csr.crt -u 192.168.122.10:4452 server_new.crt -c model_new.lic`,
-		run:     updateLicence,
+		Example: `updatecustlicense -k isv_keystore -l model.lic -p primary_custkeystore.csr.crt -u 192.168.122.10:4452 server_new.crt -c model_new.lic`,
+		Run:     run(updateLicence),
 	}
 }
 
-func updateLicence(ctx context.Context, s session, c call) error {
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("c")); err != nil {
+func updateLicence(ctx context.Context, s session) error {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("c")); err != nil {
 		return err
 	}
-	customer, err := s.customer(ctx, c)
+	customer, err := s.customer(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.party(ctx, c)
+	p, err := s.Party(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	licence, err := readOwn[licensing.Licence](c.get("l"), p.cert())
+	licence, err := readOwn[licensing.Licence](s.Text("l"), p.Cert())
 	if err != nil {
 		return err
 	}
@@ -302,19 +304,19 @@ func updateLicence(ctx context.Context, s session, c call) error {
 		return err
 	}
 	if key, ok := customer.PublicKey.(*ecdsa.PublicKey); !ok || !key.Equal(cert.PublicKey) {
-		return fmt.Errorf("%q is the licence of %q with another key", c.get("l"), cert.Subject)
+		return fmt.Errorf("%q is the licence of %q with another key", s.Text("l"), cert.Subject)
 	}
-	for _, words := range c.values["u"] {
+	for _, words := range s.Each("u") {
 		if err := s.setFuturePin(&licence, words[0], words[1]); err != nil {
 			return err
 		}
 	}
-	file, err := licensing.Sign(licence, p.Key(licensing.Primary), p.chain)
+	file, err := licensing.Sign(licence, p.Key(licensing.Primary), p.Chain)
 	if err != nil {
 		return err
 	}
-	out.add(c.get("c"), file)
-	return out.write()
+	out.Add(s.Text("c"), file)
+	return out.Write()
 }
 
 func (s session) setFuturePin(l *licensing.Licence, url, path string) error {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 const (
@@ -27,7 +29,7 @@ func (s session) progress(name string, total int64) (add func(file int, bytes in
 			return
 		}
 		painted = time.Now()
-		fmt.Fprintf(f, "%s%s: %d %% of %s", clearLine, shown(name), 100*done/max(total, 1), inBytes(total))
+		fmt.Fprintf(f, "%s%s: %d %% of %s", clearLine, visible.Line(name), 100*done/max(total, 1), inBytes(total))
 	}), func() { fmt.Fprint(f, clearLine) }
 }
 

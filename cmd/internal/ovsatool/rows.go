@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
+
+	"github.com/ovsactl/ovsactl/internal/visible"
 )
 
 // rows are what inspect shows, in an order: the same for people and as JSON.
@@ -76,22 +77,12 @@ func (r rows) write(w io.Writer, indent string) {
 				each.write(w, indent+"  ")
 			}
 		case []string:
-			fmt.Fprintf(w, "%s%-*s %s\n", indent, width+1, label+":", shown(strings.Join(v, ", ")))
+			fmt.Fprintf(w, "%s%-*s %s\n", indent, width+1, label+":", visible.Line(strings.Join(v, ", ")))
 		default:
-			fmt.Fprintf(w, "%s%-*s %s\n", indent, width+1, label+":", shown(fmt.Sprint(v)))
+			fmt.Fprintf(w, "%s%-*s %s\n", indent, width+1, label+":", visible.Line(fmt.Sprint(v)))
 		}
 	}
 }
 
-// shown is text from a file as a terminal may have it.
-func shown(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
-}
-
 // name is whose certificate it is.
-func name(c *x509.Certificate) string { return shown(c.Subject.String()) }
+func name(c *x509.Certificate) string { return visible.Line(c.Subject.String()) }

@@ -13,14 +13,14 @@ import (
 	"math/big"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
@@ -29,18 +29,16 @@ import (
 // scriptNow is when the scripts take place unless NOW says otherwise.
 const scriptNow = "2026-03-28T12:00:00Z"
 
-// TestMain makes this test binary be ovsatool and ovsaruntime, too, where a script
-// runs them.
+// TestMain makes this test binary be ovsatool, too, where a script runs it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"ovsatool":    func() { os.Exit(Program(scriptMachine()).Main()) },
-		"ovsaruntime": func() { os.Exit(guestcli.Runtime(GenTCB(scriptMachine())).Main()) },
+		"ovsatool": func() { os.Exit(Program(scriptMachine()).Main()) },
 	})
 }
 
 // scriptMachine is the machine, at the time of NOW.
-func scriptMachine() Ports {
-	ports := Machine()
+func scriptMachine() keystore.Ports {
+	ports := keystore.Machine()
 	if now, err := time.Parse(time.RFC3339, os.Getenv("NOW")); err == nil {
 		ports.Now = func() time.Time { return now }
 	}
@@ -55,7 +53,7 @@ func scriptMachine() Ports {
 //	flip FILE OLD NEW OUT      change text of a file
 //	mode WANT FILE...          compare permissions
 func TestScripts(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil && slices.Contains(strings.Split(os.Getenv("OVSA_REQUIRE"), ","), "openssl") {
+	if _, err := exec.LookPath("openssl"); err != nil && need.Required("openssl") {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/vtpm/guest"
 	"github.com/ovsactl/ovsactl/vtpm/vtpmtest"
 )
@@ -32,7 +33,7 @@ func (c tool) run(stdin string, args ...string) (code int, stderr string) {
 		}
 	}
 	var out, errs bytes.Buffer
-	code = Program(Machine()).Run(c.t.Context(), guestcli.Env{
+	code = Program(keystore.Machine()).Run(c.t.Context(), guestcli.Env{
 		Args: args, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs,
 		Getenv: func(name string) string {
 			return map[string]string{"OVSA_TPM": c.tpm, "OVSA_TRUST": c.path("trust")}[name]
@@ -125,7 +126,7 @@ func TestKeyStoreInTPM(t *testing.T) {
 	c.must("", "keygen", "-verify", "-i", "@primary_ks.csr", "-v", "@sig2", "-k", "@ks")
 
 	var shown bytes.Buffer
-	if code := Program(Machine()).Run(t.Context(), guestcli.Env{Args: []string{"inspect", c.path("ks")}, Stdout: &shown, Stderr: &shown}); code != 0 || !strings.Contains(shown.String(), "PCRs 0, 1, 2, 3, 4, 5, 6, 7, 9, 11") {
+	if code := Program(keystore.Machine()).Run(t.Context(), guestcli.Env{Args: []string{"inspect", c.path("ks")}, Stdout: &shown, Stderr: &shown}); code != 0 || !strings.Contains(shown.String(), "PCRs 0, 1, 2, 3, 4, 5, 6, 7, 9, 11") {
 		t.Errorf("inspect: exit %d\n%s", code, &shown)
 	}
 

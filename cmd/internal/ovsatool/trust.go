@@ -6,22 +6,24 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-func trustVerbs() []verb {
-	dir := flag{name: "trust", args: "DIR", help: "the directory (default $OVSA_TRUST, or " + DefaultTrust + ")"}
-	return []verb{
-		{name: "trust add", summary: "believe a certificate: an authority's, or a self-signed one", flags: []flag{dir}, operand: "FILE...", min: 1, max: greedy, run: trustAdd},
-		{name: "trust ls", summary: "list the certificates that are believed", flags: []flag{dir, {name: "json", help: "as JSON"}}, run: trustList},
-		{name: "trust rm", summary: "believe a certificate no longer; the first 8 digits of its SHA-256 are enough", flags: []flag{dir}, operand: "SHA-256", min: 1, max: 1, run: trustRemove},
+func trustCommands(run binder) []guestcli.Command {
+	dir := keystore.Trust()
+	return []guestcli.Command{
+		{Name: "trust add", Summary: "believe a certificate: an authority's, or a self-signed one", Flags: []guestcli.Flag{dir}, Operands: "FILE...", Kind: guestcli.File, Min: 1, Max: guestcli.Many, Run: run(trustAdd)},
+		{Name: "trust ls", Summary: "list the certificates that are believed", Flags: []guestcli.Flag{dir, {Name: "json", Help: "as JSON"}}, Run: run(trustList)},
+		{Name: "trust rm", Summary: "believe a certificate no longer; the first 8 digits of its SHA-256 are enough", Flags: []guestcli.Flag{dir}, Operands: "SHA-256", Min: 1, Max: 1, Run: run(trustRemove)},
 	}
 }
 
-func trustAdd(_ context.Context, s session, c call) error {
-	store := s.trust(c)
-	for _, path := range c.operands {
+func trustAdd(_ context.Context, s session) error {
+	store := s.TrustStore()
+	for _, path := range s.Operands {
 		certs, err := pki.ReadFile(path)
 		if err != nil {
 			return err
@@ -33,17 +35,17 @@ func trustAdd(_ context.Context, s session, c call) error {
 		if err != nil {
 			return err
 		}
-		s.say("believed: %s  %s", a.ID, name(a.Certificate))
+		s.Say("believed: %s  %s", a.ID, name(a.Certificate))
 	}
 	return nil
 }
 
-func trustList(_ context.Context, s session, c call) error {
-	anchors, err := s.trust(c).List()
+func trustList(_ context.Context, s session) error {
+	anchors, err := s.TrustStore().List()
 	if err != nil {
 		return err
 	}
-	if c.has("json") {
+	if s.Has("json") {
 		list := []rows{}
 		for _, a := range anchors {
 			list = append(list, append(certificate(a.Certificate), row{"authority", a.Certificate.IsCA}, row{"file", a.Path}))
@@ -62,11 +64,11 @@ func trustList(_ context.Context, s session, c call) error {
 	return w.Flush()
 }
 
-func trustRemove(_ context.Context, s session, c call) error {
-	a, err := s.trust(c).Remove(c.operands[0])
+func trustRemove(_ context.Context, s session) error {
+	a, err := s.TrustStore().Remove(s.Operands[0])
 	if err != nil {
 		return err
 	}
-	s.say("no longer believed: %s  %s", a.ID, name(a.Certificate))
+	s.Say("no longer believed: %s  %s", a.ID, name(a.Certificate))
 	return nil
 }

@@ -6,3 +6,6 @@ case ":${PATH}:" in
 *:/opt/ovsa/kvm/bin:*) ;;
 *) PATH=/opt/ovsa/kvm/bin:${PATH} && export PATH ;;
 esac
+case ${BASH_VERSION:+bash}$- in # complete command lines, where somebody types them
+bash*i*) for program in ovsatool ovsaruntime; do eval "$("$program" completion bash)"; done ;;
+esac

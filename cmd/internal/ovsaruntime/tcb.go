@@ -1,4 +1,4 @@
-package ovsatool
+package ovsaruntime
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/outfiles"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
@@ -18,91 +20,84 @@ import (
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
-// GenTCB is ovsaruntime gen-tcb-signature, which uses a key store as the tool's
-// verbs do.
-func GenTCB(p Ports) guestcli.Command {
-	v := genTCBVerb()
-	g := single(v)
-	return guestcli.Command{Name: g.name, Usage: g.name + g.usage, Summary: g.summary,
-		Run: func(ctx context.Context, env guestcli.Env) error { return g.run(ctx, session{env, p}) }}
-}
-
 // Where a guest has the certificates with which it judges hosts.
 const (
 	defaultTPMTrust = "/opt/ovsa/kvm/tpm-trust"
 	defaultAKTrust  = "/opt/ovsa/kvm/ak-trust"
 )
 
-func genTCBVerb() verb {
-	return verb{
-		program: "ovsaruntime", name: "gen-tcb-signature",
-		summary: "record the state in which a guest and its host may get keys, from quotes that verify",
-		flags: trusting(
-			flag{name: "n", args: "NAME", help: "the TCB's name", required: true},
-			flag{name: "v", args: "VERSION", help: "its version", required: true},
-			flag{name: "f", args: "OUT.tcb", help: "where to write it", required: true},
-			flagStore,
-			flag{name: "s", args: "MASK", help: "the guest's PCRs that must match, in hex: bit n is PCR n (default 0xffffff, all that are quoted)"},
-			flag{name: "h", args: "MASK", help: "the host's PCRs that must match (default 0xffffff, all that are quoted)"},
-			flag{name: "guest-quote", args: "FILE", help: "a guest's answer to ovsaruntime quote, and not this guest's; needs -nonce"},
-			flag{name: "nonce", args: "HEX", help: "the nonce that the guest was asked with"},
-			flag{name: "from-record", args: "FILE", help: "take the host's PCRs from this record, and not from the guest's"},
-			flag{name: "tpm-trust", args: "DIR", help: "roots of the makers of hosts' TPMs (default " + defaultTPMTrust + ")"},
-			flag{name: "ak-trust", args: "DIR", help: "authorities that enrol hosts (default " + defaultAKTrust + ")"},
-			flag{name: "allow-unenrolled", help: "only warn when no authority has certified the host's key"},
-			flagForce,
+func tcbCommand(p keystore.Ports) guestcli.Command {
+	return guestcli.Command{
+		Name:    "gen-tcb-signature",
+		Summary: "record the state in which a guest and its host may get keys, from quotes that verify",
+		Flags: keystore.Trusting(
+			guestcli.Flag{Name: "n", Arg: "NAME", Help: "the TCB's name", Required: true},
+			guestcli.Flag{Name: "v", Arg: "VERSION", Help: "its version", Required: true},
+			guestcli.Flag{Name: "f", Arg: "OUT.tcb", Kind: guestcli.File, Help: "where to write it", Required: true},
+			keystore.Flag(),
+			guestcli.Flag{Name: "s", Arg: "MASK", Help: "the guest's PCRs that must match, in hex: bit n is PCR n (default 0xffffff, all that are quoted)"},
+			guestcli.Flag{Name: "h", Arg: "MASK", Help: "the host's PCRs that must match (default 0xffffff, all that are quoted)"},
+			guestcli.Flag{Name: "guest-quote", Arg: "FILE", Kind: guestcli.File, Help: "a guest's answer to ovsaruntime quote, and not this guest's; needs -nonce"},
+			guestcli.Flag{Name: "nonce", Arg: "HEX", Help: "the nonce that the guest was asked with"},
+			guestcli.Flag{Name: "from-record", Arg: "FILE", Kind: guestcli.File, Help: "take the host's PCRs from this record, and not from the guest's"},
+			guestcli.Flag{Name: "tpm-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "roots of the makers of hosts' TPMs", Default: defaultTPMTrust},
+			guestcli.Flag{Name: "ak-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "authorities that enrol hosts", Default: defaultAKTrust},
+			guestcli.Flag{Name: "allow-unenrolled", Help: "only warn when no authority has certified the host's key"},
+			outfiles.Flag(),
 		),
-		example: `gen-tcb-signature -n "Face Detect @ Runtime VM" -v 1.0 -f face_detect_runtime_vm.tcb -k isv_keystore -s 0xffffff -h 0xffffff`,
-		run:     genTCB,
+		Example: `gen-tcb-signature -n "Face Detect @ Runtime VM" -v 1.0 -f face_detect_runtime_vm.tcb -k isv_keystore -s 0xffffff -h 0xffffff`,
+		Run: func(ctx context.Context, c *guestcli.Call) error {
+			return genTCB(ctx, session{keystore.Session{Call: c, Ports: p}})
+		},
 	}
 }
 
-func genTCB(ctx context.Context, s session, c call) error {
-	guestMask, err := parseMask(c, "s")
+func genTCB(ctx context.Context, s session) error {
+	guestMask, err := parseMask(s, "s")
 	if err != nil {
 		return err
 	}
-	hostMask, err := parseMask(c, "h")
+	hostMask, err := parseMask(s, "h")
 	if err != nil {
 		return err
 	}
-	out := &outputs{force: c.has("force")}
-	if err := out.check(c.get("f")); err != nil {
+	out := &outfiles.Set{Force: s.Has("force")}
+	if err := out.Check(s.Text("f")); err != nil {
 		return err
 	}
-	guestPCRs, hostPCRs, err := s.quoted(ctx, c)
+	guestPCRs, hostPCRs, err := s.quoted(ctx)
 	if err != nil {
 		return err
 	}
-	tcb := licensing.TCB{Name: c.get("n"), Version: c.get("v")}
+	tcb := licensing.TCB{Name: s.Text("n"), Version: s.Text("v")}
 	if tcb.Guest, err = selectPCRs(guestMask, guestPCRs); err != nil {
 		return fmt.Errorf("-s: %w", err)
 	}
 	if tcb.Host, err = selectPCRs(hostMask, hostPCRs); err != nil {
 		return fmt.Errorf("-h: %w", err)
 	}
-	p, err := s.party(ctx, c)
+	p, err := s.Party(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	file, err := licensing.Sign(tcb, p.Key(licensing.Primary), p.chain)
+	file, err := licensing.Sign(tcb, p.Key(licensing.Primary), p.Chain)
 	if err != nil {
 		return err
 	}
-	out.add(c.get("f"), file)
-	if err := out.write(); err != nil {
+	out.Add(s.Text("f"), file)
+	if err := out.Write(); err != nil {
 		return err
 	}
-	s.say("recorded: PCRs %v of the guest and %v of the host", tcb.Guest.Mask.PCRs(), tcb.Host.Mask.PCRs())
+	s.Say("recorded: PCRs %v of the guest and %v of the host", tcb.Guest.Mask.PCRs(), tcb.Host.Mask.PCRs())
 	return nil
 }
 
-func parseMask(c call, name string) (licensing.Mask, error) {
-	if !c.has(name) {
+func parseMask(s session, name string) (licensing.Mask, error) {
+	if !s.Has(name) {
 		return licensing.AllPCRs, nil
 	}
-	m, err := licensing.ParseMask(c.get(name))
+	m, err := licensing.ParseMask(s.Text(name))
 	if err != nil {
 		return 0, fmt.Errorf("-%s: %w", name, err)
 	}
@@ -122,12 +117,12 @@ func selectPCRs(m licensing.Mask, quoted []quote.PCR) (licensing.Registers, erro
 }
 
 // quoted returns the registers of a guest and its host, of quotes that verified.
-func (s session) quoted(ctx context.Context, c call) (guestPCRs, hostPCRs []quote.PCR, err error) {
-	evidence, nonce, err := s.evidence(ctx, c)
+func (s session) quoted(ctx context.Context) (guestPCRs, hostPCRs []quote.PCR, err error) {
+	evidence, nonce, err := s.evidence(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	policy, err := s.hostPolicy(c)
+	policy, err := s.hostPolicy()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -141,14 +136,14 @@ func (s session) quoted(ctx context.Context, c call) (guestPCRs, hostPCRs []quot
 		return nil, nil, err
 	}
 	guestPCRs, hostPCRs = r.Evidence.PCRs, r.Record.PCRs
-	if c.has("from-record") {
-		record, err := guestcli.ReadFile(c.get("from-record"), quote.MaxRecord)
+	if s.Has("from-record") {
+		record, err := guestcli.ReadFile(s.Text("from-record"), quote.MaxRecord)
 		if err != nil {
 			return nil, nil, err
 		}
 		policy.VM = claimedVM(record)
 		r := quote.Verify(record, policy)
-		if err := s.judge(fmt.Sprintf("the record %q", c.get("from-record")), r); err != nil {
+		if err := s.judge(fmt.Sprintf("the record %q", s.Text("from-record")), r); err != nil {
 			return nil, nil, err
 		}
 		hostPCRs = r.Record.PCRs
@@ -157,25 +152,25 @@ func (s session) quoted(ctx context.Context, c call) (guestPCRs, hostPCRs []quot
 }
 
 // evidence is a fresh quote of this guest, or that of -guest-quote.
-func (s session) evidence(ctx context.Context, c call) (evidence, nonce []byte, err error) {
-	if c.has("guest-quote") != c.has("nonce") {
+func (s session) evidence(ctx context.Context) (evidence, nonce []byte, err error) {
+	if s.Has("guest-quote") != s.Has("nonce") {
 		return nil, nil, hint.Wrap(guestcli.Usagef("-guest-quote and -nonce belong together"), "the nonce is the one that you gave to ovsaruntime quote --nonce")
 	}
-	if !c.has("guest-quote") {
+	if !s.Has("guest-quote") {
 		nonce = make([]byte, 32)
 		rand.Read(nonce)
-		e, err := guest.Quote(ctx, s.or(c.get("tpm"), "OVSA_TPM", DefaultTPM), nonce)
+		e, err := guest.Quote(ctx, s.Text("tpm"), nonce)
 		if err != nil {
 			return nil, nil, fmt.Errorf("quote this guest: %w", err)
 		}
 		evidence, err = e.Marshal()
 		return evidence, nonce, err
 	}
-	nonce, err = hex.DecodeString(c.get("nonce"))
+	nonce, err = hex.DecodeString(s.Text("nonce"))
 	if err != nil || len(nonce) < quote.MinNonce || len(nonce) > quote.MaxNonce {
 		return nil, nil, guestcli.Usagef("-nonce is %d to %d bytes in hex", quote.MinNonce, quote.MaxNonce)
 	}
-	evidence, err = guestcli.ReadFile(c.get("guest-quote"), quote.MaxEvidence+1)
+	evidence, err = guestcli.ReadFile(s.Text("guest-quote"), quote.MaxEvidence+1)
 	return bytes.TrimSuffix(evidence, []byte("\n")), nonce, err
 }
 
@@ -194,17 +189,13 @@ func claimedVM(record []byte) string {
 }
 
 // hostPolicy is how hosts are judged.
-func (s session) hostPolicy(c call) (quote.Policy, error) {
-	p := quote.Policy{AllowUnenrolled: c.has("allow-unenrolled"), Now: s.Now()}
+func (s session) hostPolicy() (quote.Policy, error) {
+	p := quote.Policy{AllowUnenrolled: s.Has("allow-unenrolled"), Now: s.Now()}
 	for _, of := range []struct {
-		flag, dir string
-		certs     *[]*x509.Certificate
-	}{{"tpm-trust", defaultTPMTrust, &p.Trust}, {"ak-trust", defaultAKTrust, &p.AKIssuers}} {
-		dir := of.dir
-		if c.has(of.flag) {
-			dir = c.get(of.flag)
-		}
-		anchors, err := pki.NewStore(dir).List()
+		flag  string
+		certs *[]*x509.Certificate
+	}{{"tpm-trust", &p.Trust}, {"ak-trust", &p.AKIssuers}} {
+		anchors, err := pki.NewStore(s.Text(of.flag)).List()
 		if err != nil {
 			return p, err
 		}
@@ -219,7 +210,7 @@ func (s session) hostPolicy(c call) (quote.Policy, error) {
 func (s session) judge(what string, r quote.Result) error {
 	for _, step := range r.Steps {
 		if step.Status == quote.Warning {
-			s.say("warning: %s: %s", step.Name, step.Detail)
+			s.Say("warning: %s: %s", step.Name, step.Detail)
 		}
 	}
 	err := r.Err()

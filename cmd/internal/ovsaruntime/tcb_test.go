@@ -1,4 +1,4 @@
-package ovsatool
+package ovsaruntime
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/vtpm"
 	"github.com/ovsactl/ovsactl/vtpm/guest"
@@ -18,9 +20,38 @@ import (
 
 // runtimeGuest is a guest that its host vouches for, with an ISV's key store.
 type runtimeGuest struct {
-	tool
-	host *vtpmtest.Host
-	uuid string
+	t        *testing.T
+	dir, tpm string
+	host     *vtpmtest.Host
+	uuid     string
+}
+
+func (g runtimeGuest) path(name string) string { return filepath.Join(g.dir, name) }
+
+// run runs a program; words that begin with @ are files of the guest's directory.
+func (g runtimeGuest) run(p guestcli.Program, args ...string) (code int, stderr string) {
+	g.t.Helper()
+	for i, a := range args {
+		if name, ok := strings.CutPrefix(a, "@"); ok {
+			args[i] = g.path(name)
+		}
+	}
+	var stdout, errs bytes.Buffer
+	code = p.Run(g.t.Context(), guestcli.Env{
+		Args: args, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &errs,
+		Getenv: func(name string) string {
+			return map[string]string{"OVSA_TPM": g.tpm, "OVSA_TRUST": g.path("trust")}[name]
+		},
+	})
+	return code, errs.String()
+}
+
+// isv runs ovsatool.
+func (g runtimeGuest) isv(args ...string) {
+	g.t.Helper()
+	if code, stderr := g.run(ovsatool.Program(keystore.Machine()), args...); code != 0 {
+		g.t.Fatalf("%q: exit %d\n%s", args, code, stderr)
+	}
 }
 
 func newRuntimeGuest(t *testing.T) runtimeGuest {
@@ -35,30 +66,23 @@ func newRuntimeGuest(t *testing.T) runtimeGuest {
 		t.Fatal(err)
 	}
 	tpm, _ := host.StartGuest(t, id.UUID)
-	g := runtimeGuest{tool{t: t, dir: t.TempDir(), tpm: tpm}, host, id.UUID}
-	g.must("", "keygen", "-storekey", "-t", "ECDSA", "-n", "ISV", "-k", "@isv", "-r", "@isv.csr", "-e", "/C=IN/CN=isv", "-insecure-software-keystore")
-	g.must("", "trust", "add", "@primary_isv.csr.crt", "@secondary_isv.csr.crt")
-	g.must("", "keygen", "-storecert", "-c", "@primary_isv.csr.crt", "-k", "@isv")
-	g.must("", "keygen", "-storecert", "-c", "@secondary_isv.csr.crt", "-k", "@isv")
+	g := runtimeGuest{t: t, dir: t.TempDir(), tpm: tpm, host: host, uuid: id.UUID}
+	g.isv("keygen", "-storekey", "-t", "ECDSA", "-n", "ISV", "-k", "@isv", "-r", "@isv.csr", "-e", "/C=IN/CN=isv", "-insecure-software-keystore")
+	g.isv("trust", "add", "@primary_isv.csr.crt", "@secondary_isv.csr.crt")
+	g.isv("keygen", "-storecert", "-c", "@primary_isv.csr.crt", "-k", "@isv")
+	g.isv("keygen", "-storecert", "-c", "@secondary_isv.csr.crt", "-k", "@isv")
 	return g
 }
 
 // gen runs gen-tcb-signature as a guest does that trusts the host TPM's maker.
 func (g runtimeGuest) gen(out string, args ...string) (code int, stderr string) {
 	g.t.Helper()
-	var stdout, errs bytes.Buffer
 	all := append([]string{"gen-tcb-signature", "-n", "Face Detect @ Runtime VM", "-v", "1.0", "-f", g.path(out), "-k", g.path("isv"),
 		"-ak-trust", g.path("ak-trust")}, args...)
 	if !slices.Contains(args, "-tpm-trust") {
 		all = append(all, "-tpm-trust", filepath.Join(g.host.DataDir, "vtpm", "trust"))
 	}
-	code = guestcli.Runtime(GenTCB(Machine())).Run(g.t.Context(), guestcli.Env{
-		Args: all, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &errs,
-		Getenv: func(name string) string {
-			return map[string]string{"OVSA_TPM": g.tpm, "OVSA_TRUST": g.path("trust")}[name]
-		},
-	})
-	return code, errs.String()
+	return g.run(Program(keystore.Machine()), all...)
 }
 
 func (g runtimeGuest) tcb(name string) licensing.TCB {

@@ -1,4 +1,4 @@
-package ovsatool
+package outfiles
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ func TestOutputsAreAllOrNothing(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		for broken := range 3 {
 			dir := t.TempDir()
-			o := &outputs{force: force}
+			o := &Set{Force: force}
 			for i := range 3 {
 				path := filepath.Join(dir, string(rune('a'+i)))
 				if force {
@@ -24,15 +24,15 @@ func TestOutputsAreAllOrNothing(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				o.files = append(o.files, output{path, func(w io.Writer) error {
+				o.AddFunc(path, func(w io.Writer) error {
 					io.WriteString(w, "new")
 					if i == broken {
 						return boom
 					}
 					return nil
-				}})
+				})
 			}
-			if err := o.write(); !errors.Is(err, boom) {
+			if err := o.Write(); !errors.Is(err, boom) {
 				t.Fatalf("%v, want boom", err)
 			}
 			entries, _ := os.ReadDir(dir)
@@ -52,13 +52,13 @@ func TestOutputsAreAllOrNothing(t *testing.T) {
 func TestOutputsMeetAnotherProgram(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	o := &outputs{}
-	o.add(a, []byte("new"))
-	o.files = append(o.files, output{b, func(io.Writer) error { return os.WriteFile(b, []byte("theirs"), 0o600) }})
-	if err := o.check(a, b); err != nil {
+	o := &Set{}
+	o.Add(a, []byte("new"))
+	o.AddFunc(b, func(io.Writer) error { return os.WriteFile(b, []byte("theirs"), 0o600) })
+	if err := o.Check(a, b); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.write(); !errors.Is(err, fs.ErrExist) {
+	if err := o.Write(); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("%v, want fs.ErrExist", err)
 	}
 	if got, _ := os.ReadFile(b); string(got) != "theirs" {

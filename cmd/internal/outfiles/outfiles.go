@@ -1,4 +1,5 @@
-package ovsatool
+// Package outfiles writes the files of one run of a program: all of them, or none.
+package outfiles
 
 import (
 	"errors"
@@ -8,17 +9,23 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
-// private is the mode of what the tool writes.
-const private = 0o600
+// Mode is that of what is written.
+const Mode = 0o600
 
-// outputs are the files of one run: all of them are written, or none.
-type outputs struct {
-	force bool // replace what is there
+// Set is the files of one run.
+type Set struct {
+	Force bool // replace what is there
 	files []output
+}
+
+// Flag is -force, which is Set's Force.
+func Flag() guestcli.Flag {
+	return guestcli.Flag{Name: "force", Help: "replace output files that exist"}
 }
 
 type output struct {
@@ -26,16 +33,29 @@ type output struct {
 	fill func(io.Writer) error
 }
 
-func (o *outputs) add(path string, data []byte) {
-	o.files = append(o.files, output{path, func(w io.Writer) error {
+// Add adds a file.
+func (o *Set) Add(path string, data []byte) {
+	o.AddFunc(path, func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
-	}})
+	})
 }
 
-// check refuses, before any work is done, paths that exist, that are given twice,
+// AddFunc adds a file whose content is made when it is written.
+func (o *Set) AddFunc(path string, fill func(io.Writer) error) {
+	o.files = append(o.files, output{path, fill})
+}
+
+// Remove removes the files, those that there are.
+func (o *Set) Remove() {
+	for _, f := range o.files {
+		os.Remove(f.path)
+	}
+}
+
+// Check refuses, before any work is done, paths that exist, that are given twice,
 // and those whose directory is not there.
-func (o *outputs) check(paths ...string) error {
+func (o *Set) Check(paths ...string) error {
 	seen := map[string]bool{}
 	for _, path := range paths {
 		clean := filepath.Clean(path)
@@ -55,7 +75,7 @@ func (o *outputs) check(paths ...string) error {
 			return err
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("write %q: it exists and is not a file", path)
-		case !o.force:
+		case !o.Force:
 			return exists(path)
 		}
 	}
@@ -66,23 +86,23 @@ func exists(path string) error {
 	return hint.Wrap(fmt.Errorf("write %q: %w", path, fs.ErrExist), "remove it, write elsewhere, or replace it with -force")
 }
 
-// write makes all files before it puts the first at its path. When one of them is
+// Write makes all files before it puts the first at its path. When one of them is
 // in the way after all, those before it are removed.
-func (o *outputs) write() (err error) {
+func (o *Set) Write() (err error) {
 	var staged []*atomicfile.Staged
 	var written []string
 	defer func() {
 		for _, s := range staged {
 			s.Discard()
 		}
-		if err != nil && !o.force {
+		if err != nil && !o.Force {
 			for _, path := range written {
 				os.Remove(path)
 			}
 		}
 	}()
 	for _, f := range o.files {
-		s, err := atomicfile.Stage(f.path, private, f.fill)
+		s, err := atomicfile.Stage(f.path, Mode, f.fill)
 		if err != nil {
 			return err
 		}
@@ -90,7 +110,7 @@ func (o *outputs) write() (err error) {
 	}
 	for i, s := range staged {
 		publish := s.Create
-		if o.force {
+		if o.Force {
 			publish = s.Replace
 		}
 		if err := publish(); errors.Is(err, fs.ErrExist) {

@@ -1,0 +1,62 @@
+package ovsaruntime
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"os"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/vtpm/guest"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
+)
+
+func quoteCommand() guestcli.Command {
+	return guestcli.Command{
+		Name:    "quote",
+		Summary: "print a quote of this guest's TPM over the nonce, with the host's record, as JSON",
+		Flags: []guestcli.Flag{
+			{Name: "nonce", Arg: "HEX", Help: "what whoever will check the quote has chosen", Required: true},
+			keystore.TPM(),
+			{Name: "out", Arg: "FILE", Kind: guestcli.File, Help: "write it there"},
+		},
+		Example: "quote --nonce $(openssl rand -hex 32)",
+		Run:     runQuote,
+	}
+}
+
+func runQuote(ctx context.Context, c *guestcli.Call) error {
+	nonce, err := hex.DecodeString(c.Text("nonce"))
+	if err != nil || len(nonce) < quote.MinNonce || len(nonce) > quote.MaxNonce {
+		return hint.Wrap(guestcli.Usagef("--nonce is %d to %d bytes in hex", quote.MinNonce, quote.MaxNonce),
+			"whoever will check the quote chooses it; to try: --nonce $(openssl rand -hex 32)")
+	}
+	evidence, err := guest.Quote(ctx, c.Text("tpm"), nonce)
+	if err != nil {
+		return explainTPM(err, c.Text("tpm"))
+	}
+	text, err := evidence.Marshal() // its one encoding
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	if out := c.Text("out"); out != "" {
+		return atomicfile.WriteFile(out, text, 0o644) // public: it holds no secret
+	}
+	_, err = c.Stdout.Write(text)
+	return err
+}
+
+// explainTPM says what to do about a TPM that cannot be opened.
+func explainTPM(err error, path string) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return hint.Wrap(err, "this guest has no TPM at %s; does its role have a vtpm block?", path)
+	case errors.Is(err, os.ErrPermission):
+		return hint.Wrap(err, "run it as root, or as a member of the group that owns %s", path)
+	}
+	return err
+}
