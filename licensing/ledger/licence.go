@@ -30,7 +30,7 @@ func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time) (created
 				lic.GUID, lic.Model, string(lic.Type), lic.Instances, stamp(lic.NotAfter),
 				lic.Document, lic.Primary, lic.Secondary, stamp(now), stamp(now))
 		case err == nil && have != string(lic.Type):
-			return t.log(entry, fmt.Errorf("%w: its type is %s, not %s", ErrConflict, have, lic.Type))
+			return t.log(entry, &refused{fmt.Errorf("%w: its type is %s, not %s", ErrConflict, have, lic.Type)})
 		case err == nil:
 			_, err = t.tx.ExecContext(t.ctx, `UPDATE licences SET instances = $1, not_after = $2, document = $3,
 				primary_cert = $4, secondary_cert = $5, updated = $6 WHERE guid = $7 AND model = $8`,

@@ -91,6 +91,15 @@ func testStore(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}
 	_, err := l.Store(ctx, licence(1, until(noon.Add(month))), noon.Add(time.Second))
 	wants(t, "another type", err, ledger.ErrConflict)
+	var refusals int
+	if err := l.Audit(ctx, 0, func(_ int64, e ledger.Entry) error {
+		if e.What == "store" && e.Refused != "" {
+			refusals++
+		}
+		return nil
+	}); err != nil || refusals != 1 {
+		t.Errorf("%d refusals of it in the log, %v", refusals, err)
+	}
 	for name, bad := range map[string]func(*ledger.Licence){
 		"unknown type":        func(l *ledger.Licence) { l.Type = "Forever" },
 		"instances of a sale": func(l *ledger.Licence) { l.Instances = 1 },
