@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -164,12 +165,31 @@ func (h *Host) Define(ctx context.Context, spec Spec) error {
 		} else if err := uuidFree(c, spec.UUID); err != nil {
 			return err
 		}
-		d, err := c.DomainDefineXMLFlags(definition, libvirt.DOMAIN_DEFINE_VALIDATE)
+		d, err := validated(func() (*libvirt.Domain, error) {
+			h.defining.Lock()
+			defer h.defining.Unlock()
+			return c.DomainDefineXMLFlags(definition, libvirt.DOMAIN_DEFINE_VALIDATE)
+		})
 		if err != nil {
 			return err
 		}
 		return d.Free()
 	})
+}
+
+// validated defines a domain that libvirt checks against its schema. libxml2 sets
+// the schema's types up without a lock, so that of the first definitions that a
+// libvirtd gets, at the same time, some fail because of the schema itself. We send
+// one at a time; where somebody else's came in between, it is asked again.
+func validated(define func() (*libvirt.Domain, error)) (d *libvirt.Domain, err error) {
+	for range 3 {
+		d, err = define()
+		var e libvirt.Error
+		if !errors.As(err, &e) || e.Code != libvirt.ERR_INTERNAL_ERROR || !strings.Contains(e.Message, "Unable to parse RNG") {
+			return d, err
+		}
+	}
+	return nil, err
 }
 
 // redefinable refuses a definition that a saved guest would ignore: libvirt

@@ -35,8 +35,9 @@ type Host struct {
 	conn   *libvirt.Connect
 	closed bool
 
-	logs  sync.Mutex // held while the pool of serial logs exists
-	pools sync.Mutex // held while a pool is made
+	logs     sync.Mutex // held while the pool of serial logs exists
+	pools    sync.Mutex // held while a pool is made
+	defining sync.Mutex // held while libvirt checks a definition: see validated
 }
 
 const (
