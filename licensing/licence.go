@@ -12,9 +12,11 @@ import (
 // Licence is a customer's licence for a model (.lic). Its signer is the ISV.
 type Licence struct {
 	Created      time.Time    `json:"created"`
+	Updated      time.Time    `json:"updated,omitzero"` // when the ISV changed it last, if it did
 	Name         string       `json:"name"`
 	Version      string       `json:"version"`
-	LicenceGUID  GUID         `json:"licence_guid"`
+	LicenceGUID  GUID         `json:"licence_guid"`           // of this sale alone
+	ProductGUID  GUID         `json:"product_guid,omitempty"` // see Product
 	ModelGUID    GUID         `json:"model_guid"`
 	ModelDigest  []byte       `json:"model_digest"`
 	Terms        Terms        `json:"terms"`
@@ -38,23 +40,118 @@ type Offer struct {
 	Config   LicenceConfig
 	TCBs     []TCB
 	Customer *x509.Certificate // primary
+	Renews   *Licence          // that this one takes the place of, nil for none
 }
 
-// NewLicence makes a licence and splits the model's key for it. It does not ask
-// whether the terms fit the age of model and certificates: see Fits.
+// NewLicence makes a licence, with a GUID of its own, and splits the model's key
+// for it. It does not ask whether the terms fit the age of model and certificates:
+// see Fits.
+//
+// A licence that renews another keeps its GUID, and its halves where it is for the
+// same servers: whoever has the older file goes on opening the model with it.
 func NewLicence(now time.Time, o Offer, key Key) (Licence, error) {
 	l := Licence{
 		Created: instant(now), Name: o.Config.Name, Version: o.Config.Version,
-		LicenceGUID: o.Master.LicenceGUID, ModelGUID: o.Master.ModelGUID, ModelDigest: o.Master.ModelDigest,
+		LicenceGUID: NewGUID(), ProductGUID: o.Master.LicenceGUID, ModelGUID: o.Master.ModelGUID, ModelDigest: o.Master.ModelDigest,
 		Terms: o.Config.Terms, Servers: o.Config.Servers, TCBs: o.TCBs, Customer: o.Customer.Raw,
 	}
 	if l.Terms.Type == TimeLimit {
 		l.NotAfter = l.Created.AddDate(0, 0, l.Terms.Days)
 	}
-	if err := l.wrap(key); err != nil {
-		return Licence{}, fmt.Errorf("new licence: %w", err)
+	if o.Renews != nil {
+		if err := l.renew(*o.Renews); err != nil {
+			return Licence{}, fmt.Errorf("new licence: %w", err)
+		}
+	}
+	if l.CustomerHalf == nil {
+		if err := l.wrap(key); err != nil {
+			return Licence{}, fmt.Errorf("new licence: %w", err)
+		}
 	}
 	return l, l.Check()
+}
+
+// renew takes the identity of an older licence for the same customer and product.
+func (l *Licence) renew(old Licence) error {
+	same, err := sameCustomer(*l, old)
+	switch {
+	case err != nil:
+		return err
+	case !same:
+		return ErrOtherCustomer
+	case l.Product() != old.Product() || l.ModelGUID != old.ModelGUID || !bytes.Equal(l.ModelDigest, old.ModelDigest):
+		return errors.New("the licence that it renews is for another product or model")
+	}
+	l.LicenceGUID, l.ProductGUID = old.LicenceGUID, old.ProductGUID
+	if !l.Created.After(old.Issued()) {
+		l.Touch(l.Created, old)
+	}
+	l.CustomerHalf, l.ServerHalves = old.CustomerHalf, old.ServerHalves
+	if l.checkHalves() != nil { // other servers
+		l.CustomerHalf, l.ServerHalves = nil, nil
+	}
+	return nil
+}
+
+// Product is the GUID of what was sold, which the ISV chose when it protected the
+// model. Licences that were sold before they had GUIDs of their own have that one.
+func (l Licence) Product() GUID {
+	if l.ProductGUID == "" {
+		return l.LicenceGUID
+	}
+	return l.ProductGUID
+}
+
+// Issued is when this very version of a licence was made.
+func (l Licence) Issued() time.Time {
+	if l.Updated.After(l.Created) {
+		return l.Updated
+	}
+	return l.Created
+}
+
+// Touch makes the licence a version of another that was issued later than it, now
+// if the clock says so.
+func (l *Licence) Touch(now time.Time, old Licence) {
+	l.Updated = instant(now)
+	if !l.Updated.After(old.Issued()) {
+		l.Updated = old.Issued().Add(time.Second)
+	}
+}
+
+// Why a licence does not take the place of another.
+var (
+	ErrOtherCustomer = errors.New("it is another customer's licence")
+	ErrOlder         = errors.New("it is older than that one, or as old")
+)
+
+// Replaces returns nil when a licence may take the place of another with the same
+// GUIDs and signer: it is the same customer's, and was issued later.
+func (l Licence) Replaces(old Licence) error {
+	same, err := sameCustomer(l, old)
+	switch {
+	case err != nil:
+		return err
+	case !same:
+		return ErrOtherCustomer
+	case !l.Issued().After(old.Issued()):
+		return fmt.Errorf("%w: issued %s, and that one %s", ErrOlder, l.Issued().Format(time.RFC3339), old.Issued().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// sameCustomer tells whether two licences are for one customer's key, in whatever
+// certificate.
+func sameCustomer(a, b Licence) (bool, error) {
+	one, err := a.CustomerCertificate()
+	if err != nil {
+		return false, err
+	}
+	other, err := b.CustomerCertificate()
+	if err != nil {
+		return false, err
+	}
+	return bytes.Equal(one.RawSubjectPublicKeyInfo, other.RawSubjectPublicKeyInfo), nil
 }
 
 func (l *Licence) wrap(key Key) error {
@@ -137,8 +234,16 @@ func (l Licence) Check() error {
 	if err := checkInstant("creation time", l.Created); err != nil {
 		return err
 	}
+	if !l.Updated.IsZero() {
+		if err := checkInstant("time of its update", l.Updated); err != nil {
+			return err
+		}
+	}
 	if err := l.LicenceGUID.check(); err != nil {
 		return fmt.Errorf("licence GUID: %w", err)
+	}
+	if err := l.Product().check(); err != nil {
+		return fmt.Errorf("product GUID: %w", err)
 	}
 	if err := l.ModelGUID.check(); err != nil {
 		return fmt.Errorf("model GUID: %w", err)

@@ -81,11 +81,15 @@ func newSample(t testing.TB, terms Terms) sample {
 	}
 	s.config = LicenceConfig{Name: "30 days", Version: "1.0", Terms: terms, Servers: []Server{serverAt("192.168.122.10:4452", s.server)}}
 	s.tcb = TCB{Name: "runtime", Version: "1.0", Guest: registers(t, 0x0f), Host: registers(t, 0x01)}
-	s.licence, err = NewLicence(now, Offer{s.master, s.config, []TCB{s.tcb}, s.customer.cert}, s.key)
+	s.licence, err = NewLicence(now, s.offer(), s.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func (s sample) offer() Offer {
+	return Offer{Master: s.master, Config: s.config, TCBs: []TCB{s.tcb}, Customer: s.customer.cert}
 }
 
 func serverAt(address string, p party) Server {

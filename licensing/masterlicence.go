@@ -10,7 +10,7 @@ import (
 // and the key that opens it are the ISV's own primary key.
 type MasterLicence struct {
 	Created     time.Time `json:"created"`
-	LicenceGUID GUID      `json:"licence_guid"`
+	LicenceGUID GUID      `json:"licence_guid"` // of the product: see Licence.Product
 	ModelGUID   GUID      `json:"model_guid"`
 	ModelDigest []byte    `json:"model_digest"` // as licensing/model computes it
 	WrappedKey  []byte    `json:"wrapped_key"`  // the model's key, for the ISV's primary key

@@ -38,17 +38,22 @@ func TestVectors(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	licence, err := Verify[Licence](readVector(t, "model.lic"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !licence.Chain[0].PublicKey.(*ecdsa.PublicKey).Equal(&isv.PublicKey) {
-		t.Error("the licence is not the ISV's")
-	}
-	a, errA := licence.Document.OpenCustomerHalf(customer)
-	b, errB := licence.Document.OpenServerHalf(server)
-	if errA != nil || errB != nil || !bytes.Equal(Join(a, b).Bytes(), want) {
-		t.Errorf("the halves: %v, %v", errA, errB)
+	var licence *Signed[Licence]
+	for _, name := range []string{"model.lic", "sale.lic"} { // the first without a product's GUID
+		if licence, err = Verify[Licence](readVector(t, name)); err != nil {
+			t.Fatal(err)
+		}
+		if !licence.Chain[0].PublicKey.(*ecdsa.PublicKey).Equal(&isv.PublicKey) {
+			t.Errorf("%s is not the ISV's", name)
+		}
+		if licence.Document.Product() != master.Document.LicenceGUID {
+			t.Errorf("%s is of the product %s", name, licence.Document.Product())
+		}
+		a, errA := licence.Document.OpenCustomerHalf(customer)
+		b, errB := licence.Document.OpenServerHalf(server)
+		if errA != nil || errB != nil || !bytes.Equal(Join(a, b).Bytes(), want) {
+			t.Errorf("%s: the halves: %v, %v", name, errA, errB)
+		}
 	}
 	pass, err := ParsePassphrase(string(readVector(t, "passphrase.txt")))
 	if err != nil {
@@ -100,11 +105,17 @@ func writeVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	old := s.licence // as it was before licences had GUIDs of their own
+	old.LicenceGUID, old.ProductGUID, old.ServerHalves = s.licence.ProductGUID, "", nil
+	if err := old.wrap(s.key); err != nil {
+		t.Fatal(err)
+	}
 	files := map[string][]byte{
-		"isv.key": encodeKey(t, s.isv.key), "customer.key": encodeKey(t, s.customer.key), "server.key": encodeKey(t, s.server.key),
+		"model.lic": mustSign(t, old, s.isv),
+		"isv.key":   encodeKey(t, s.isv.key), "customer.key": encodeKey(t, s.customer.key), "server.key": encodeKey(t, s.server.key),
 		"model-key.hex":   []byte(hex.EncodeToString(s.key.Bytes()) + "\n"),
 		"model.masterlic": mustSign(t, s.master, s.isv), "instances.config": mustSign(t, s.config, s.isv),
-		"runtime.tcb": mustSign(t, s.tcb, s.isv), "model.lic": mustSign(t, s.licence, s.isv),
+		"runtime.tcb": mustSign(t, s.tcb, s.isv), "sale.lic": mustSign(t, s.licence, s.isv),
 		"keystore": store, "keystore-primary.key": encodeKey(t, ks.Key(Primary)), "passphrase.txt": []byte(pass.Reveal() + "\n"),
 		"possession.hex": []byte(hex.EncodeToString(sig) + "\n"),
 	}

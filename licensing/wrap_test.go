@@ -40,7 +40,7 @@ func TestHalves(t *testing.T) {
 // halves of one are of no use to the other.
 func TestLicencesSplitAnew(t *testing.T) {
 	s := newSample(t, Terms{Type: Sale})
-	again, err := NewLicence(now, Offer{s.master, s.config, []TCB{s.tcb}, s.customer.cert}, s.key)
+	again, err := NewLicence(now, s.offer(), s.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestHalfForEachReleaseKey(t *testing.T) {
 	s := newSample(t, Terms{Type: Sale})
 	other := newParty(t, "other server")
 	s.config.Servers = append(s.config.Servers, serverAt("[2001:db8::1]:4452", s.server), serverAt("licence.example:4452", other))
-	l, err := NewLicence(now, Offer{s.master, s.config, []TCB{s.tcb}, s.customer.cert}, s.key)
+	l, err := NewLicence(now, s.offer(), s.key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,43 +9,68 @@ import (
 	"time"
 )
 
-// Store adds a licence, or refreshes the document, certificates and limits of
-// the one with the same GUIDs. Its type cannot change (ErrConflict). Leases that
-// are held stay. It tells whether the licence is new.
-func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time) (created bool, err error) {
+// Stored is what Store did.
+type Stored string
+
+// What storing does.
+const (
+	Added     Stored = "stored"
+	Replaced  Stored = "replaced"
+	Unchanged Stored = "unchanged" // it was there already
+)
+
+// Store adds a licence, or puts it into the place of the one with the same GUIDs,
+// where replaces, asked with that one, returns nil (else ErrConflict). The same
+// document with other certificates takes these alone. Leases that are held stay.
+func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time, replaces func(old Licence) error) (Stored, error) {
 	if err := lic.check(); err != nil {
-		return false, fmt.Errorf("store licence %q: %w", lic.GUID, err)
+		return "", fmt.Errorf("store licence %q: %w", lic.GUID, err)
 	}
-	err = l.batch.do(ctx, func(t *txn) error {
+	var did Stored
+	err := l.batch.do(ctx, func(t *txn) error {
 		if err := t.clock(now); err != nil {
 			return err
 		}
-		created = false
 		entry := Entry{At: now, What: "store", GUID: lic.GUID, Model: lic.Model}
-		var have string
-		err := t.tx.QueryRowContext(t.ctx, `SELECT type FROM licences WHERE guid = $1 AND model = $2`, lic.GUID, lic.Model).Scan(&have)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			created = true
-			_, err = t.tx.ExecContext(t.ctx, `INSERT INTO licences VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)`,
-				lic.GUID, lic.Model, string(lic.Type), lic.Instances, stamp(lic.NotAfter),
-				lic.Document, lic.Primary, lic.Secondary, stamp(now), stamp(now))
-		case err == nil && have != string(lic.Type):
-			return t.log(entry, &refused{fmt.Errorf("%w: its type is %s, not %s", ErrConflict, have, lic.Type)})
-		case err == nil:
-			_, err = t.tx.ExecContext(t.ctx, `UPDATE licences SET instances = $1, not_after = $2, document = $3,
-				primary_cert = $4, secondary_cert = $5, updated = $6 WHERE guid = $7 AND model = $8`,
-				lic.Instances, stamp(lic.NotAfter), lic.Document, lic.Primary, lic.Secondary, stamp(now), lic.GUID, lic.Model)
+		old, err := scanLicence(t.tx.QueryRowContext(t.ctx, `SELECT `+licenceColumns+` FROM licences WHERE guid = $1 AND model = $2`, lic.GUID, lic.Model))
+		if errors.Is(err, sql.ErrNoRows) {
+			did = Added
+			return t.log(entry, t.insert(lic, now))
 		}
 		if err != nil {
 			return err
 		}
-		return t.log(entry, nil)
+		sameDocument := bytes.Equal(lic.Document, old.Document)
+		if sameDocument && bytes.Equal(lic.Primary, old.Primary) && bytes.Equal(lic.Secondary, old.Secondary) {
+			did = Unchanged
+			return nil
+		}
+		if !sameDocument {
+			if err := replaces(old); err != nil {
+				return t.log(entry, &refused{fmt.Errorf("%w: %w", ErrConflict, err)})
+			}
+		}
+		did = Replaced
+		return t.log(entry, t.update(lic, now))
 	})
 	if err != nil {
-		return false, fmt.Errorf("store licence %q: %w", lic.GUID, err)
+		return "", fmt.Errorf("store licence %q: %w", lic.GUID, err)
 	}
-	return created, nil
+	return did, nil
+}
+
+func (t *txn) insert(lic Licence, now time.Time) error {
+	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO licences VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)`,
+		lic.GUID, lic.Model, string(lic.Type), lic.Instances, stamp(lic.NotAfter),
+		lic.Document, lic.Primary, lic.Secondary, stamp(now), stamp(now))
+	return err
+}
+
+func (t *txn) update(lic Licence, now time.Time) error {
+	_, err := t.tx.ExecContext(t.ctx, `UPDATE licences SET type = $1, instances = $2, not_after = $3, document = $4,
+		primary_cert = $5, secondary_cert = $6, updated = $7 WHERE guid = $8 AND model = $9`,
+		string(lic.Type), lic.Instances, stamp(lic.NotAfter), lic.Document, lic.Primary, lic.Secondary, stamp(now), lic.GUID, lic.Model)
+	return err
 }
 
 // check refuses what the schema would, with better words.

@@ -330,7 +330,7 @@ func (w *World) Store(t testing.TB, l licensing.Licence, by Party) {
 		GUID: string(l.LicenceGUID), Model: string(l.ModelGUID), Type: ledger.Type(l.Terms.Type),
 		Instances: l.Terms.Instances, NotAfter: l.NotAfter, Document: document,
 		Primary: w.Primary.Certificate.Raw, Secondary: w.Secondary.Certificate.Raw,
-	}, time.Now()); err != nil {
+	}, time.Now(), func(ledger.Licence) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 }

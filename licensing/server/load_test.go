@@ -120,7 +120,7 @@ func (l *load) fill(b testing.TB, stored int) {
 			for n := next.Add(1); n <= int64(stored); n = next.Add(1) {
 				lic := like
 				lic.GUID, lic.Model = filler(int(n))
-				if _, err := l.Ledger.Store(b.Context(), lic, time.Now()); err != nil {
+				if _, err := l.Ledger.Store(b.Context(), lic, time.Now(), nil); err != nil {
 					b.Error(err)
 					return
 				}

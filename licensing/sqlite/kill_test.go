@@ -68,7 +68,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 	defer l.Close()
 	lic := ledger.Licence{GUID: "g", Model: "m", Type: ledger.Sale, Document: []byte("d"), Primary: []byte("p"), Secondary: []byte("s")}
-	if _, err := l.Store(t.Context(), lic, now); err != nil {
+	if _, err := l.Store(t.Context(), lic, now, nil); err != nil {
 		t.Fatal(err)
 	}
 	told := make(map[string]bool)

@@ -44,7 +44,7 @@ func filled(t *testing.T) (path string, l *ledger.Ledger) {
 	t.Cleanup(func() { l.Close() })
 	for _, guid := range []string{"a", "b", "c"} {
 		lic := ledger.Licence{GUID: guid, Model: "m", Type: ledger.Sale, Document: []byte("d"), Primary: []byte("p"), Secondary: []byte("s")}
-		if _, err := l.Store(t.Context(), lic, now); err != nil {
+		if _, err := l.Store(t.Context(), lic, now, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,7 +22,7 @@ const page = 500
 func readCommands(run binder) []guestcli.Command {
 	flags := []guestcli.Flag{dbFlag(), jsonFlag()}
 	return []guestcli.Command{
-		{Name: "list", Summary: "list the licences", Flags: flags, Run: run(reading(reader.list))},
+		{Name: "list", Summary: "list the licences", Flags: append(flags, guestcli.Flag{Name: "product", Arg: "GUID", Help: "only those of this product: the GUID that controlAccess was given"}), Run: run(reading(reader.list))},
 		{Name: "show", Operands: "GUID", Summary: "show a licence: its customer, servers, use, and what of it can be revoked", Min: 1, Max: 1, Flags: flags,
 			Run: run(reading(func(r reader) error { return r.show(r.Operands[0]) }))},
 		{Name: "usage", Operands: "[GUID]", Summary: "count the leases of the licences, or of one", Max: 1, Flags: flags, Run: run(reading(reader.usage))},
@@ -95,6 +95,7 @@ type licence struct {
 	Ends      time.Time `json:"ends,omitzero"`
 	Customer  string    `json:"customer"`
 	Updated   time.Time `json:"updated"`
+	Product   string    `json:"product"`
 }
 
 // read takes a stored licence apart. Its signature was verified when it was
@@ -110,17 +111,24 @@ func read(lic ledger.Licence) (licence, licensing.Licence, *x509.Certificate, er
 	}
 	return licence{
 		GUID: lic.GUID, Model: lic.Model, Name: signed.Document.Name, Type: string(lic.Type), Instances: lic.Instances,
-		Ends: lic.NotAfter, Customer: primary.Subject.String(), Updated: lic.Updated,
+		Ends: lic.NotAfter, Customer: primary.Subject.String(), Updated: lic.Updated, Product: string(signed.Document.Product()),
 	}, signed.Document, signed.Chain[0], nil
 }
 
 func (r reader) list() error {
+	var product licensing.GUID
+	if r.Has("product") {
+		var err error
+		if product, err = licensing.ParseGUID(r.Text("product")); err != nil {
+			return fmt.Errorf("-product: %w", err)
+		}
+	}
 	all := []licence{}
 	w := tabwriter.NewWriter(r.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "LICENCE\tMODEL\tLIMIT\tUPDATED\tCUSTOMER\tNAME")
 	err := r.each(func(lic ledger.Licence) error {
 		one, _, _, err := read(lic)
-		if err != nil {
+		if err != nil || product != "" && one.Product != string(product) {
 			return err
 		}
 		if r.json {
@@ -222,6 +230,7 @@ func (r reader) detail(lic ledger.Licence) (detail, error) {
 func (d detail) write(w io.Writer, limit string) {
 	line := func(name, value string) { fmt.Fprintf(w, "%-13s%s\n", name+":", visible.Line(value)) }
 	line("licence", d.GUID)
+	line("product", d.Product)
 	line("model", d.Model)
 	line("name", d.Name+" "+d.Version)
 	line("limit", limit)

@@ -62,6 +62,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs test/scripts/license_server. Beside testscript's own commands:
 //
 //	tcb OUT KEYSTORE              a reference TCB, signed by a software key store
+//	guid NAME LIC                 sets NAME to a licence's GUID
 //	sign REQUEST OUT [KEYUSAGE]   have an authority, ca.crt, sign a certificate request
 //	newkey FILE                   a P-384 key
 //	claim DB GUID                 take leases of a licence's only model until one is refused
@@ -80,7 +81,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tcb": cmdTCB, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode,
+			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode,
 		},
 	})
 }
@@ -106,6 +107,12 @@ func cmdTCB(ts *testscript.TestScript, _ bool, args []string) {
 	file, err := licensing.Sign(licensing.TCB{Name: "Runtime VM", Version: "1.0", Guest: registers, Host: registers}, ks.Key(licensing.Primary), chain)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), file, 0o600))
+}
+
+func cmdGUID(ts *testscript.TestScript, _ bool, args []string) {
+	signed, err := licensing.Verify[licensing.Licence]([]byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	ts.Setenv(args[0], string(signed.Document.LicenceGUID))
 }
 
 func cmdNewKey(ts *testscript.TestScript, _ bool, args []string) {

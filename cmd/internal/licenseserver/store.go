@@ -22,11 +22,11 @@ func storeCommand(run binder) guestcli.Command {
 		Summary: "store a customer's licence, or refresh it, with the customer's two certificates",
 		Flags:   append([]guestcli.Flag{dbFlag(), dirFlag(), jsonFlag()}, ocspFlags()...),
 		Run: run(func(ctx context.Context, s session) error {
-			lic, err := readLicence(ctx, s, s.certDir(), s.status(), s.Operands)
+			signed, lic, err := readLicence(ctx, s, s.certDir(), s.status(), s.Operands)
 			if err != nil {
 				return s.certDir().explain(err)
 			}
-			return store(ctx, s, lic)
+			return store(ctx, s, signed, lic)
 		}),
 	}
 }
@@ -45,30 +45,30 @@ func (s session) status() pki.StatusSource {
 
 // readLicence reads a licence and its customer's certificates, and refuses what
 // this server would not release a key for.
-func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSource, paths []string) (ledger.Licence, error) {
+func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSource, paths []string) (*licensing.Signed[licensing.Licence], ledger.Licence, error) {
 	text, err := guestcli.ReadFile(paths[0], licensing.MaxDocument)
 	if err != nil {
-		return ledger.Licence{}, err
+		return nil, ledger.Licence{}, err
 	}
 	signed, err := licensing.Verify[licensing.Licence](text)
 	if err != nil {
-		return ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
+		return nil, ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
 	}
 	if _, err := d.verifier("isv", s.Now, status).Verify(ctx, signed.Chain); err != nil {
-		return ledger.Licence{}, hint.Wrap(fmt.Errorf("%q: its ISV: %w", paths[0], err), "believe the ISV's certificate, or its authority's: license_server trust add -for isv FILE")
+		return nil, ledger.Licence{}, hint.Wrap(fmt.Errorf("%q: its ISV: %w", paths[0], err), "believe the ISV's certificate, or its authority's: license_server trust add -for isv FILE")
 	}
 	lic := signed.Document
 	primary, secondary, err := readCustomer(ctx, d.verifier("customer", s.Now, status), lic, paths[1], paths[2])
 	if err != nil {
-		return ledger.Licence{}, err
+		return nil, ledger.Licence{}, err
 	}
 	if !lic.NotAfter.IsZero() && !s.Now().Before(lic.NotAfter) {
-		return ledger.Licence{}, fmt.Errorf("%q: %w on %s", paths[0], licensing.ErrExpired, day(lic.NotAfter))
+		return nil, ledger.Licence{}, fmt.Errorf("%q: %w on %s", paths[0], licensing.ErrExpired, day(lic.NotAfter))
 	}
 	if err := d.canOpen(lic); err != nil {
-		return ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
+		return nil, ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
 	}
-	return ledger.Licence{
+	return signed, ledger.Licence{
 		GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID),
 		Type: ledger.Type(lic.Terms.Type), Instances: lic.Terms.Instances, NotAfter: lic.NotAfter,
 		Document: text, Primary: primary, Secondary: secondary,
@@ -136,30 +136,50 @@ func (d certDir) canOpen(lic licensing.Licence) error {
 
 // stored is the answer to store.
 type stored struct {
-	Licence string    `json:"licence"`
-	Model   string    `json:"model"`
-	Created bool      `json:"created"`
-	Ends    time.Time `json:"ends,omitzero"`
+	Licence string        `json:"licence"`
+	Product string        `json:"product"`
+	Model   string        `json:"model"`
+	Outcome ledger.Stored `json:"outcome"` // stored, replaced or unchanged
+	Ends    time.Time     `json:"ends,omitzero"`
 }
 
-func store(ctx context.Context, s session, lic ledger.Licence) (err error) {
+func store(ctx context.Context, s session, signed *licensing.Signed[licensing.Licence], lic ledger.Licence) (err error) {
 	l, err := openDatabase(ctx, s.Text("db"))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	created, err := l.Store(ctx, lic, s.Now())
+	did, err := l.Store(ctx, lic, s.Now(), func(old ledger.Licence) error { return replaces(signed, old.Document) })
 	if err != nil {
-		return err
+		return explainConflict(err)
 	}
+	product := string(signed.Document.Product())
 	if s.Has("json") {
-		return writeJSON(s.Stdout, stored{lic.GUID, lic.Model, created, lic.NotAfter})
+		return writeJSON(s.Stdout, stored{lic.GUID, product, lic.Model, did, lic.NotAfter})
 	}
-	what := "refreshed"
-	if created {
-		what = "stored"
+	_, err = fmt.Fprintf(s.Stdout, "%s: licence %s of product %s for model %s, %s\n", did, lic.GUID, product, lic.Model, limit(lic))
+	return err
+}
+
+// replaces returns nil when a licence may take the place of one that is stored.
+func replaces(signed *licensing.Signed[licensing.Licence], stored []byte) error {
+	old, err := licensing.Verify[licensing.Licence](stored)
+	if err != nil {
+		return fmt.Errorf("the licence that is stored: %w", err)
 	}
-	_, err = fmt.Fprintf(s.Stdout, "%s: licence %s for model %s, %s\n", what, lic.GUID, lic.Model, limit(lic))
+	if err := signed.SignedBy(old.Chain[0]); err != nil {
+		return fmt.Errorf("it is another ISV's licence: %w", err)
+	}
+	return signed.Document.Replaces(old.Document)
+}
+
+func explainConflict(err error) error {
+	switch {
+	case errors.Is(err, licensing.ErrOtherCustomer):
+		return hint.Wrap(err, "have the ISV sell it again: licences of this version's ovsatool have GUIDs of their own")
+	case errors.Is(err, licensing.ErrOlder):
+		return hint.Wrap(err, "nothing has to be done: the newer one stays")
+	}
 	return err
 }
 

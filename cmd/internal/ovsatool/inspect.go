@@ -187,7 +187,7 @@ func sealedUnder(sealed []byte) string {
 
 func masterRows(m licensing.MasterLicence) rows {
 	return rows{
-		{"created", stamp(m.Created)}, {"licence_guid", string(m.LicenceGUID)}, {"model_guid", string(m.ModelGUID)},
+		{"created", stamp(m.Created)}, {"product_guid", string(m.LicenceGUID)}, {"model_guid", string(m.ModelGUID)},
 		{"model_sha256", hex.EncodeToString(m.ModelDigest)}, {"time_limits_end_by", stamp(m.End())},
 	}
 }
@@ -234,7 +234,11 @@ func registerRows(r licensing.Registers) rows {
 func licenceRows(l licensing.Licence) rows {
 	r := rows{
 		{"name", l.Name}, {"version", l.Version}, {"created", stamp(l.Created)},
-		{"licence_guid", string(l.LicenceGUID)}, {"model_guid", string(l.ModelGUID)}, {"model_sha256", hex.EncodeToString(l.ModelDigest)},
+		{"licence_guid", string(l.LicenceGUID)}, {"product_guid", string(l.Product())}, {"model_guid", string(l.ModelGUID)},
+		{"model_sha256", hex.EncodeToString(l.ModelDigest)},
+	}
+	if !l.Updated.IsZero() {
+		r = append(r, row{"updated", stamp(l.Updated)})
 	}
 	r = append(r, termsRows(l.Terms)...)
 	if l.Terms.Type == licensing.TimeLimit {

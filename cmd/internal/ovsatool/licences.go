@@ -166,6 +166,7 @@ func saleCommand(run binder) guestcli.Command {
 			guestcli.Flag{Name: "t", Arg: "TCB...", Kind: guestcli.File, Help: "states in which guests get the key; one match is enough", Required: true, Min: 1, Max: guestcli.Many},
 			guestcli.Flag{Name: "p", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "the customer's primary certificate", Required: true},
 			guestcli.Flag{Name: "c", Arg: "OUT.lic", Kind: guestcli.File, Help: "where to write the licence", Required: true},
+			guestcli.Flag{Name: "renew", Arg: "LIC", Kind: guestcli.File, Help: "the customer's licence that it takes the place of: a trial, or one that ends"},
 			outfiles.Flag(),
 		),
 		Example: `sale -m model.masterlic -k isv_keystore -l 30daylicense.config -t runtime_vm.tcb -p primary_custkeystore.csr.crt -c model.lic`,
@@ -209,7 +210,11 @@ func sale(ctx context.Context, s session) error {
 		return err
 	}
 	out.Add(s.Text("c"), file)
-	return out.Write()
+	if err := out.Write(); err != nil {
+		return err
+	}
+	s.Say("%s: licence %s of product %s, for %s", s.Text("c"), licence.LicenceGUID, licence.Product(), name(customer))
+	return nil
 }
 
 // customer reads and verifies the certificate of -p.
@@ -244,6 +249,13 @@ func readOffer(s session, isv, customer *x509.Certificate) (licensing.Offer, err
 			return o, err
 		}
 		o.TCBs = append(o.TCBs, tcb)
+	}
+	if s.Has("renew") {
+		old, err := readOwn[licensing.Licence](s.Text("renew"), isv)
+		if err != nil {
+			return o, err
+		}
+		o.Renews = &old
 	}
 	return o, nil
 }
@@ -306,6 +318,7 @@ func updateLicence(ctx context.Context, s session) error {
 	if key, ok := customer.PublicKey.(*ecdsa.PublicKey); !ok || !key.Equal(cert.PublicKey) {
 		return fmt.Errorf("%q is the licence of %q with another key", s.Text("l"), cert.Subject)
 	}
+	licence.Touch(s.Now(), licence)
 	for _, words := range s.Each("u") {
 		if err := s.setFuturePin(&licence, words[0], words[1]); err != nil {
 			return err

@@ -4,6 +4,7 @@ package ledgertest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -71,6 +72,26 @@ func wants(t *testing.T, what string, err, want error) {
 	}
 }
 
+// store stores a licence that nothing is in the way of.
+func store(t *testing.T, l *ledger.Ledger, lic ledger.Licence, now time.Time) {
+	t.Helper()
+	if _, err := l.Store(t.Context(), lic, now, func(ledger.Licence) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// audit is the log.
+func audit(t *testing.T, l *ledger.Ledger) (all []ledger.Entry) {
+	t.Helper()
+	if err := l.Audit(t.Context(), 0, func(_ int64, e ledger.Entry) error {
+		all = append(all, e)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func claim(n int, guest string) ledger.Claim {
 	return ledger.Claim{GUID: guid(n), Model: model, Guest: guest, Expires: noon.Add(time.Hour)}
 }
@@ -78,27 +99,48 @@ func claim(n int, guest string) ledger.Claim {
 func testStore(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
 	lic := licence(1, instances(2))
-	if created := must[bool](t)(l.Store(ctx, lic, noon)); !created {
-		t.Error("a new licence is not new")
+	ask := func(lic ledger.Licence, answer error) (asked *ledger.Licence, did ledger.Stored, err error) {
+		did, err = l.Store(ctx, lic, noon.Add(time.Second), func(old ledger.Licence) error {
+			asked = &old
+			return answer
+		})
+		return asked, did, err
 	}
-	lic.Instances, lic.Document = 3, []byte("refreshed")
-	if created := must[bool](t)(l.Store(ctx, lic, noon.Add(time.Second))); created {
-		t.Error("a known licence is new")
+	if did, err := l.Store(ctx, lic, noon, nil); err != nil || did != ledger.Added {
+		t.Errorf("a new licence: %s, %v", did, err)
+	}
+	first := lic
+	entries := len(audit(t, l))
+	if asked, did, err := ask(lic, nil); err != nil || did != ledger.Unchanged || asked != nil || len(audit(t, l)) != entries {
+		t.Errorf("the same again: %s, %v", did, err)
+	}
+	lic.Secondary = []byte("another certificate")
+	if asked, did, err := ask(lic, nil); err != nil || did != ledger.Replaced || asked != nil {
+		t.Errorf("the same with another certificate: %s, %v", did, err)
+	}
+	lic.Instances, lic.Document = 3, []byte("replaced")
+	if asked, did, err := ask(lic, nil); err != nil || did != ledger.Replaced || asked == nil || string(asked.Document) != string(first.Document) {
+		t.Errorf("another document: %s, %v", did, err)
 	}
 	got := must[ledger.Licence](t)(open(t).Licence(ctx, lic.GUID, lic.Model))
-	if got.Instances != 3 || string(got.Document) != "refreshed" || !got.Created.Equal(noon) || !got.Updated.Equal(noon.Add(time.Second)) {
+	if got.Instances != 3 || string(got.Document) != "replaced" || !got.Created.Equal(noon) || !got.Updated.Equal(noon.Add(time.Second)) {
 		t.Errorf("%+v", got)
 	}
-	_, err := l.Store(ctx, licence(1, until(noon.Add(month))), noon.Add(time.Second))
-	wants(t, "another type", err, ledger.ErrConflict)
-	var refusals int
-	if err := l.Audit(ctx, 0, func(_ int64, e ledger.Entry) error {
-		if e.What == "store" && e.Refused != "" {
-			refusals++
-		}
-		return nil
-	}); err != nil || refusals != 1 {
-		t.Errorf("%d refusals of it in the log, %v", refusals, err)
+	boom := errors.New("boom")
+	_, _, err := ask(first, boom)
+	wants(t, "what does not replace it", err, ledger.ErrConflict)
+	wants(t, "what does not replace it", err, boom)
+	if all := audit(t, l); !strings.Contains(all[len(all)-1].Refused, "boom") || all[len(all)-1].What != "store" {
+		t.Errorf("its refusal is not in the log: %+v", all)
+	}
+	if now := must[ledger.Licence](t)(l.Licence(ctx, lic.GUID, lic.Model)); string(now.Document) != "replaced" {
+		t.Error("what was refused is stored")
+	}
+	if _, did, err := ask(licence(1, until(noon.Add(month))), nil); err == nil && did != ledger.Replaced {
+		t.Errorf("another type: %s, %v", did, err)
+	}
+	if got := must[ledger.Licence](t)(l.Licence(ctx, lic.GUID, lic.Model)); got.Type != ledger.TimeLimit || !got.NotAfter.Equal(noon.Add(month)) {
+		t.Errorf("another type: %+v", got)
 	}
 	for name, bad := range map[string]func(*ledger.Licence){
 		"unknown type":        func(l *ledger.Licence) { l.Type = "Forever" },
@@ -108,14 +150,14 @@ func testStore(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		"no certificate":      func(l *ledger.Licence) { l.Secondary = nil },
 		"no GUID":             func(l *ledger.Licence) { l.GUID = "" },
 	} {
-		if _, err := l.Store(ctx, licence(2, bad), noon.Add(time.Second)); err == nil {
+		if _, err := l.Store(ctx, licence(2, bad), noon.Add(time.Second), nil); err == nil {
 			t.Errorf("%s is stored", name)
 		}
 	}
 	_, err = l.Licence(ctx, guid(2), model)
 	wants(t, "a licence that is not there", err, ledger.ErrNoLicence)
 	for n := 3; n < 6; n++ {
-		must[bool](t)(l.Store(ctx, licence(n, nil), noon.Add(time.Second)))
+		store(t, l, licence(n, nil), noon.Add(time.Second))
 	}
 	page := must[[]ledger.Licence](t)(l.Licences(ctx, guid(1), model, 2))
 	if len(page) != 2 || page[0].GUID != guid(3) || page[1].GUID != guid(4) {
@@ -127,7 +169,7 @@ func testSale(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
 	_, err := l.Claim(ctx, claim(1, "a"), noon)
 	wants(t, "before it is stored", err, ledger.ErrNoLicence)
-	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	store(t, l, licence(1, nil), noon)
 	for i := range 5 {
 		must[ledger.Lease](t)(l.Claim(ctx, claim(1, fmt.Sprint(i)), noon))
 	}
@@ -138,7 +180,7 @@ func testSale(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 
 func testInstances(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
-	must[bool](t)(l.Store(ctx, licence(1, instances(2)), noon))
+	store(t, l, licence(1, instances(2)), noon)
 	first := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
 	second := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "b"), noon))
 	_, err := l.Claim(ctx, claim(1, "c"), noon)
@@ -166,7 +208,7 @@ func testInstances(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 // as there are instances.
 func testDoubleSpend(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	servers := []*ledger.Ledger{open(t), open(t)}
-	must[bool](t)(servers[0].Store(t.Context(), licence(1, instances(7)), noon))
+	store(t, servers[0], licence(1, instances(7)), noon)
 	var given, refused atomic.Int32
 	var all sync.WaitGroup
 	for i := range 100 {
@@ -196,7 +238,7 @@ func testDoubleSpend(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 func testTimeLimit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
 	end := noon.Add(30 * time.Minute)
-	must[bool](t)(l.Store(ctx, licence(1, until(end)), noon))
+	store(t, l, licence(1, until(end)), noon)
 	berlin := time.FixedZone("CEST", 2*60*60) // what the clock on the wall says is no matter
 	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon.In(berlin)))
 	if !lease.Expires.Equal(end) {
@@ -212,7 +254,7 @@ func testTimeLimit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 func testClock(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
 	end := noon.Add(time.Minute)
-	must[bool](t)(l.Store(ctx, licence(1, until(end)), noon))
+	store(t, l, licence(1, until(end)), noon)
 	_, err := l.Claim(ctx, claim(1, "a"), noon.Add(time.Hour))
 	wants(t, "after its end", err, ledger.ErrExpired)
 	_, err = l.Claim(ctx, claim(1, "a"), noon)
@@ -223,7 +265,7 @@ func testClock(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 
 func testRenew(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
-	must[bool](t)(l.Store(ctx, licence(1, instances(1)), noon))
+	store(t, l, licence(1, instances(1)), noon)
 	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
 	for i := range 3 {
 		now := noon.Add(time.Duration(i) * 50 * time.Minute)
@@ -243,7 +285,7 @@ func testRenew(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 
 func testRevoke(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
-	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	store(t, l, licence(1, nil), noon)
 	c := claim(1, "a")
 	c.Subjects = []ledger.Subject{{Kind: ledger.KindCustomer, ID: "c1"}, {Kind: ledger.KindHost, ID: "h1"}, {Kind: ledger.KindAK, ID: "k1"}, {Kind: ledger.KindTCB, ID: "t1"}}
 	for _, s := range append([]ledger.Subject{{Kind: ledger.KindLicence, ID: guid(1)}}, c.Subjects...) {
@@ -268,7 +310,7 @@ func testRevoke(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 // testRolledBack: a copy of a TPM's state that was made before its last claim.
 func testRolledBack(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
-	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	store(t, l, licence(1, nil), noon)
 	c := claim(1, "a")
 	at := func(resets, restarts uint32, millis uint64) ledger.Claim {
 		c.Clock = ledger.Clock{Resets: resets, Restarts: restarts, Millis: millis}
@@ -297,7 +339,7 @@ func testRolledBack(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 // testLongest: a lease cannot be renewed forever without another proof.
 func testLongest(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
-	must[bool](t)(l.Store(ctx, licence(1, nil), noon))
+	store(t, l, licence(1, nil), noon)
 	lease := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
 	lease = must[ledger.Lease](t)(l.Renew(ctx, lease.ID, "a", time.Hour, 80*time.Minute, noon.Add(30*time.Minute)))
 	if want := noon.Add(80 * time.Minute); !lease.Expires.Equal(want) {
@@ -374,7 +416,7 @@ func testChallenges(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 
 func testAudit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	l, ctx := open(t), t.Context()
-	must[bool](t)(l.Store(ctx, licence(1, instances(1)), noon))
+	store(t, l, licence(1, instances(1)), noon)
 	must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
 	if _, err := l.Claim(ctx, claim(1, "b"), noon); err == nil {
 		t.Fatal("no refusal to log")
@@ -417,7 +459,7 @@ func testFailures(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 				}
 				return
 			}
-			if _, err := l.Store(ctx, licence(n, nil), noon); err != nil {
+			if _, err := l.Store(ctx, licence(n, nil), noon, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -435,7 +477,7 @@ func testClosed(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	if err := errors.Join(l.Check(t.Context()), l.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Store(t.Context(), licence(1, nil), noon); err == nil {
+	if _, err := l.Store(t.Context(), licence(1, nil), noon, nil); err == nil {
 		t.Error("a closed ledger stores")
 	}
 }
