@@ -121,6 +121,8 @@ func TestDocumentsRefuse(t *testing.T) {
 		"bad UTF-8":           func(l *Licence) { l.Name = "\xff" },
 		"an escape":           func(l *Licence) { l.Name = "\x1b[2J" },
 		"a GUID":              func(l *Licence) { l.ModelGUID = "x" },
+		"a product's GUID":    func(l *Licence) { l.ProductGUID = "x" },
+		"a fraction":          func(l *Licence) { l.Updated = now.Add(time.Second / 2) },
 		"a digest":            func(l *Licence) { l.ModelDigest = []byte{1} },
 	} {
 		l := s.licence
