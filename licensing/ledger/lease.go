@@ -38,7 +38,7 @@ type Clock struct {
 
 // Claim decides on a claim and counts it. A guest that holds a lease of the
 // licence gets a new one in its place, which takes no other slot. The errors of
-// a decision are ErrNoLicence, ErrRevoked, ErrExpired, ErrExhausted, ErrRolledBack
+// a decision are ErrNoLicence, ErrArchived, ErrRevoked, ErrExpired, ErrExhausted, ErrRolledBack
 // and ErrClock.
 func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, error) {
 	var id [16]byte
@@ -102,14 +102,17 @@ func (lic Licence) until(expires time.Time) time.Time {
 // allowed returns a licence whose terms and subjects allow its use now.
 func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (Licence, error) {
 	lic := Licence{GUID: guid, Model: model}
-	var notAfter int64
-	err := t.tx.QueryRowContext(t.ctx, `SELECT type, instances, not_after FROM licences WHERE guid = $1 AND model = $2`, guid, model).
-		Scan(&lic.Type, &lic.Instances, &notAfter)
+	var notAfter, archived int64
+	err := t.tx.QueryRowContext(t.ctx, `SELECT type, instances, not_after, archived FROM licences WHERE guid = $1 AND model = $2`, guid, model).
+		Scan(&lic.Type, &lic.Instances, &notAfter, &archived)
 	if errors.Is(err, sql.ErrNoRows) {
 		return lic, &refused{ErrNoLicence}
 	}
 	if err != nil {
 		return lic, err
+	}
+	if archived != 0 {
+		return lic, &refused{ErrArchived}
 	}
 	lic.NotAfter = unstamp(notAfter)
 	return lic, t.good(lic, subjects, now)
@@ -242,7 +245,7 @@ func (t *txn) held(id, guest string, now time.Time) (lease Lease, lic Licence, s
 	var issued, expires, notAfter int64
 	err = t.tx.QueryRowContext(t.ctx, `SELECT leases.id, leases.guid, leases.model, guest, issued, expires, subjects, type, instances, not_after
 		FROM leases JOIN licences ON licences.guid = leases.guid AND licences.model = leases.model
-		WHERE leases.id = $1 AND guest = $2 AND ended = 0 AND expires > $3`, id, guest, stamp(now)).
+		WHERE leases.id = $1 AND guest = $2 AND ended = 0 AND expires > $3 AND archived = 0`, id, guest, stamp(now)).
 		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &list, &lic.Type, &lic.Instances, &notAfter)
 	if errors.Is(err, sql.ErrNoRows) {
 		return lease, lic, nil, &refused{ErrNoLease}

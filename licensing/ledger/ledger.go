@@ -25,6 +25,8 @@ var (
 	ErrExpired    = errors.New("the licence's time is over")
 	ErrExhausted  = errors.New("all instances of the licence are in use")
 	ErrConflict   = errors.New("another licence has these GUIDs")
+	ErrArchived   = errors.New("the licence is archived")
+	ErrInUse      = errors.New("the licence is in use")
 	ErrChallenge  = errors.New("the challenge was used, is over, or never was")
 	ErrClock      = errors.New("the clock went back")
 	ErrRolledBack = errors.New("the guest's TPM is behind what it was")
@@ -51,6 +53,7 @@ type Licence struct {
 	Secondary   []byte
 	Created     time.Time
 	Updated     time.Time
+	Archived    time.Time // zero for one that is in use
 }
 
 // Lease is the right of one guest to a licence's key for a while.

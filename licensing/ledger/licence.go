@@ -22,6 +22,7 @@ const (
 // Store adds a licence, or puts it into the place of the one with the same GUIDs,
 // where replaces, asked with that one, returns nil (else ErrConflict). The same
 // document with other certificates takes these alone. Leases that are held stay.
+// One that is archived is not replaced (ErrArchived).
 func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time, replaces func(old Licence) error) (Stored, error) {
 	if err := lic.check(); err != nil {
 		return "", fmt.Errorf("store licence %q: %w", lic.GUID, err)
@@ -39,6 +40,9 @@ func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time, replaces
 		}
 		if err != nil {
 			return err
+		}
+		if !old.Archived.IsZero() {
+			return t.log(entry, &refused{ErrArchived})
 		}
 		sameDocument := bytes.Equal(lic.Document, old.Document)
 		if sameDocument && bytes.Equal(lic.Primary, old.Primary) && bytes.Equal(lic.Secondary, old.Secondary) {
@@ -60,7 +64,7 @@ func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time, replaces
 }
 
 func (t *txn) insert(lic Licence, now time.Time) error {
-	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO licences VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)`,
+	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO licences (`+licenceColumns+`, claims) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0)`,
 		lic.GUID, lic.Model, string(lic.Type), lic.Instances, stamp(lic.NotAfter),
 		lic.Document, lic.Primary, lic.Secondary, stamp(now), stamp(now))
 	return err
@@ -90,15 +94,15 @@ func (lic Licence) check() error {
 	return nil
 }
 
-const licenceColumns = `guid, model, type, instances, not_after, document, primary_cert, secondary_cert, created, updated`
+const licenceColumns = `guid, model, type, instances, not_after, document, primary_cert, secondary_cert, created, updated, archived`
 
 type scanner interface{ Scan(...any) error }
 
 func scanLicence(row scanner) (Licence, error) {
 	var lic Licence
-	var notAfter, created, updated int64
-	err := row.Scan(&lic.GUID, &lic.Model, &lic.Type, &lic.Instances, &notAfter, &lic.Document, &lic.Primary, &lic.Secondary, &created, &updated)
-	lic.NotAfter, lic.Created, lic.Updated = unstamp(notAfter), unstamp(created), unstamp(updated)
+	var notAfter, created, updated, archived int64
+	err := row.Scan(&lic.GUID, &lic.Model, &lic.Type, &lic.Instances, &notAfter, &lic.Document, &lic.Primary, &lic.Secondary, &created, &updated, &archived)
+	lic.NotAfter, lic.Created, lic.Updated, lic.Archived = unstamp(notAfter), unstamp(created), unstamp(updated), unstamp(archived)
 	return lic, err
 }
 

@@ -35,6 +35,8 @@ var migrations = []string{
 	CREATE TABLE head (id BIGINT PRIMARY KEY, seq BIGINT NOT NULL, hash BLOB NOT NULL, seen BIGINT NOT NULL, CHECK (id = 1))`,
 	// A guest's own leases, of a licence that many guests hold.
 	`CREATE INDEX leases_guest ON leases (guest, guid, model) WHERE ended = 0`,
+	// Licences that are put away: see Archive.
+	`ALTER TABLE licences ADD COLUMN archived BIGINT NOT NULL DEFAULT 0`,
 }
 
 // migrate brings the schema up to date, in one transaction.

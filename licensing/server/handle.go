@@ -53,6 +53,7 @@ func codeOf(err error) exchange.Code {
 		{ledger.ErrExpired, exchange.Expired},
 		{ledger.ErrExhausted, exchange.Exhausted},
 		{ledger.ErrNoLicence, exchange.NotAllowed},
+		{ledger.ErrArchived, exchange.NotAllowed},
 		{ledger.ErrRolledBack, exchange.NotAllowed},
 	} {
 		if errors.Is(err, c.err) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -22,7 +23,7 @@ const page = 500
 func readCommands(run binder) []guestcli.Command {
 	flags := []guestcli.Flag{dbFlag(), jsonFlag()}
 	return []guestcli.Command{
-		{Name: "list", Summary: "list the licences", Flags: append(flags, guestcli.Flag{Name: "product", Arg: "GUID", Help: "only those of this product: the GUID that controlAccess was given"}), Run: run(reading(reader.list))},
+		{Name: "list", Summary: "list the licences", Flags: append(flags, allFlag(), guestcli.Flag{Name: "product", Arg: "GUID", Help: "only those of this product: the GUID that controlAccess was given"}), Run: run(reading(reader.list))},
 		{Name: "show", Operands: "GUID", Summary: "show a licence: its customer, servers, use, and what of it can be revoked", Min: 1, Max: 1, Flags: flags,
 			Run: run(reading(func(r reader) error { return r.show(r.Operands[0]) }))},
 		{Name: "usage", Operands: "[GUID]", Summary: "count the leases of the licences, or of one", Max: 1, Flags: flags, Run: run(reading(reader.usage))},
@@ -96,6 +97,7 @@ type licence struct {
 	Customer  string    `json:"customer"`
 	Updated   time.Time `json:"updated"`
 	Product   string    `json:"product"`
+	Archived  time.Time `json:"archived,omitzero"`
 }
 
 // read takes a stored licence apart. Its signature was verified when it was
@@ -105,13 +107,14 @@ func read(lic ledger.Licence) (licence, licensing.Licence, *x509.Certificate, er
 	if err != nil {
 		return licence{}, licensing.Licence{}, nil, fmt.Errorf("stored licence %q: %w", lic.GUID, err)
 	}
-	primary, err := x509.ParseCertificate(lic.Primary)
+	primary, err := primaryOf(lic)
 	if err != nil {
-		return licence{}, licensing.Licence{}, nil, fmt.Errorf("stored licence %q: %w", lic.GUID, err)
+		return licence{}, licensing.Licence{}, nil, err
 	}
 	return licence{
 		GUID: lic.GUID, Model: lic.Model, Name: signed.Document.Name, Type: string(lic.Type), Instances: lic.Instances,
 		Ends: lic.NotAfter, Customer: primary.Subject.String(), Updated: lic.Updated, Product: string(signed.Document.Product()),
+		Archived: lic.Archived,
 	}, signed.Document, signed.Chain[0], nil
 }
 
@@ -124,25 +127,38 @@ func (r reader) list() error {
 		}
 	}
 	all := []licence{}
-	w := tabwriter.NewWriter(r.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "LICENCE\tMODEL\tLIMIT\tUPDATED\tCUSTOMER\tNAME")
+	var rows []ledger.Licence
 	err := r.each(func(lic ledger.Licence) error {
+		if !lic.Archived.IsZero() && !r.Has("all") {
+			return nil
+		}
 		one, _, _, err := read(lic)
 		if err != nil || product != "" && one.Product != string(product) {
 			return err
 		}
-		if r.json {
-			all = append(all, one)
-		} else {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", one.GUID, one.Model, limit(lic), day(one.Updated), visible.Line(one.Customer), visible.Line(one.Name))
-		}
+		lic.Document, lic.Primary, lic.Secondary = nil, nil, nil // there may be many
+		all, rows = append(all, one), append(rows, lic)
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case r.json:
+	}
+	if r.json {
 		return writeJSON(r.Stdout, all)
+	}
+	return writeLicences(r.Stdout, all, rows)
+}
+
+// writeLicences writes a table of licences for people.
+func writeLicences(out io.Writer, all []licence, rows []ledger.Licence) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "LICENCE\tMODEL\tLIMIT\tUPDATED\tCUSTOMER\tNAME")
+	for i, one := range all {
+		name := visible.Line(one.Name)
+		if !one.Archived.IsZero() {
+			name += " (archived " + day(one.Archived) + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", one.GUID, one.Model, limit(rows[i]), day(one.Updated), visible.Line(one.Customer), name)
 	}
 	return w.Flush()
 }
@@ -164,6 +180,19 @@ type server struct {
 	Address   string `json:"address"`
 	Pin       string `json:"pin"`
 	FuturePin string `json:"future_pin,omitempty"`
+}
+
+// primaryOf is the primary certificate of a stored licence's customer. Behind it
+// are its issuers, if it has any.
+func primaryOf(lic ledger.Licence) (*x509.Certificate, error) {
+	chain, err := x509.ParseCertificates(lic.Primary)
+	if err == nil && len(chain) == 0 {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stored licence %q: its customer's certificate: %w", lic.GUID, err)
+	}
+	return chain[0], nil
 }
 
 // customerID is how a customer's certificate is revoked.
@@ -202,7 +231,7 @@ func (r reader) detail(lic ledger.Licence) (detail, error) {
 	if err != nil {
 		return detail{}, err
 	}
-	customer, err := x509.ParseCertificate(lic.Primary)
+	customer, err := primaryOf(lic)
 	if err != nil {
 		return detail{}, err
 	}
@@ -247,6 +276,9 @@ func (d detail) write(w io.Writer, limit string) {
 		line("tcb", t)
 	}
 	line("leases", fmt.Sprintf("%d held, %d ever", d.Held, d.Claims))
+	if !d.Archived.IsZero() {
+		line("archived", d.Archived.UTC().Format(time.RFC3339))
+	}
 	line("updated", d.Updated.UTC().Format(time.RFC3339))
 	for _, why := range d.Revoked {
 		line("revoked", why)

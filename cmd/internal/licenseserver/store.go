@@ -177,6 +177,8 @@ func explainConflict(err error) error {
 	switch {
 	case errors.Is(err, licensing.ErrOtherCustomer):
 		return hint.Wrap(err, "have the ISV sell it again: licences of this version's ovsatool have GUIDs of their own")
+	case errors.Is(err, ledger.ErrArchived):
+		return hint.Wrap(err, "take the customer's licences back first: license_server customers restore CUSTOMER")
 	case errors.Is(err, licensing.ErrOlder):
 		return hint.Wrap(err, "nothing has to be done: the newer one stays")
 	}

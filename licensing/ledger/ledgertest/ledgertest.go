@@ -46,7 +46,7 @@ func until(t time.Time) func(*ledger.Licence) {
 // is the same one, as another server has it.
 func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	for name, test := range map[string]func(*testing.T, func(t *testing.T) *ledger.Ledger){
-		"store": testStore, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
+		"store": testStore, "archive": testArchive, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
 		"a TPM that went back": testRolledBack, "the longest lease": testLongest,
 		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "failures": testFailures, "closed": testClosed,
@@ -162,6 +162,62 @@ func testStore(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	page := must[[]ledger.Licence](t)(l.Licences(ctx, guid(1), model, 2))
 	if len(page) != 2 || page[0].GUID != guid(3) || page[1].GUID != guid(4) {
 		t.Errorf("second page %+v", page)
+	}
+}
+
+// testArchive: what is put away gives nothing, and goes only when nobody has it.
+func testArchive(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	l, ctx := open(t), t.Context()
+	store(t, l, licence(1, instances(2)), noon)
+	store(t, l, licence(2, nil), noon)
+	one, two, none := licence(1, nil).Key(), licence(2, nil).Key(), licence(3, nil).Key()
+	held := must[ledger.Lease](t)(l.Claim(ctx, claim(1, "a"), noon))
+	must[ledger.Lease](t)(l.Claim(ctx, claim(2, "a"), noon))
+
+	wants(t, "to remove what is in use", l.Remove(ctx, []ledger.Key{two}, noon), ledger.ErrInUse)
+	wants(t, "to archive what is not there", l.Archive(ctx, []ledger.Key{one, none}, noon), ledger.ErrNoLicence)
+	must[ledger.Lease](t)(l.Renew(ctx, held.ID, "a", time.Hour, month, noon)) // and nothing changed
+	entries := len(audit(t, l))
+	for range 2 {
+		if err := l.Archive(ctx, []ledger.Key{one}, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := audit(t, l); len(all) != entries+1 || all[entries].What != "archive" || all[entries].GUID != guid(1) || all[entries].Refused != "" {
+		t.Errorf("the log has %+v", all[entries:])
+	}
+	if got := must[ledger.Licence](t)(open(t).Licence(ctx, guid(1), model)); !got.Archived.Equal(noon) {
+		t.Errorf("%+v", got)
+	}
+	_, err := l.Claim(ctx, claim(1, "b"), noon)
+	wants(t, "a claim", err, ledger.ErrArchived)
+	_, err = l.Renew(ctx, held.ID, "a", time.Hour, month, noon)
+	wants(t, "a renewal", err, ledger.ErrNoLease)
+	_, err = l.Store(ctx, licence(1, nil), noon, nil)
+	wants(t, "to store it", err, ledger.ErrArchived)
+	must[ledger.Lease](t)(l.Claim(ctx, claim(2, "b"), noon)) // another licence
+
+	wants(t, "to remove what guests hold", l.Remove(ctx, []ledger.Key{one}, noon), ledger.ErrInUse)
+	if err := l.Restore(ctx, []ledger.Key{one}, noon); err != nil {
+		t.Fatal(err)
+	}
+	must[ledger.Lease](t)(l.Renew(ctx, held.ID, "a", time.Hour, month, noon))
+	if err := l.Archive(ctx, []ledger.Key{one}, noon); err != nil {
+		t.Fatal(err)
+	}
+
+	later := noon.Add(month) // nobody holds a lease any more
+	wants(t, "to remove one that is in use beside one that is not", l.Remove(ctx, []ledger.Key{one, two}, later), ledger.ErrInUse)
+	must[ledger.Licence](t)(l.Licence(ctx, guid(1), model))
+	if err := l.Remove(ctx, []ledger.Key{one}, later); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.Licence(ctx, guid(1), model)
+	wants(t, "what was removed", err, ledger.ErrNoLicence)
+	wants(t, "to remove it again", l.Remove(ctx, []ledger.Key{one}, later), ledger.ErrNoLicence)
+	must[ledger.Licence](t)(l.Licence(ctx, guid(2), model))
+	if _, _, err := l.VerifyAudit(ctx); err != nil {
+		t.Error(err)
 	}
 }
 
