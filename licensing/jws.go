@@ -37,7 +37,11 @@ type Signed[D Document] struct {
 func (s *Signed[D]) SignedBy(cert *x509.Certificate) error {
 	key, ok := s.Chain[0].PublicKey.(*ecdsa.PublicKey)
 	if !ok || !key.Equal(cert.PublicKey) {
-		return fmt.Errorf("%s: %w: %q, not %q", s.Document.Kind(), ErrSigner, s.Chain[0].Subject, cert.Subject)
+		other := fmt.Sprintf("%q", s.Chain[0].Subject)
+		if bytes.Equal(s.Chain[0].RawSubject, cert.RawSubject) {
+			other = "another key of that name"
+		}
+		return fmt.Errorf("%s: %w: %s, not %q", s.Document.Kind(), ErrSigner, other, cert.Subject)
 	}
 	return nil
 }

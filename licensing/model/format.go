@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -132,3 +133,7 @@ func readAt(r io.ReaderAt, b []byte, off int64) error {
 		return fmt.Errorf("read model container: %w", err)
 	}
 }
+
+// IsModel tells whether a file that begins so is an encrypted model, of whatever
+// content.
+func IsModel(head []byte) bool { return bytes.HasPrefix(head, []byte(headerMagic)) }

@@ -51,3 +51,10 @@ func SelfSigned(key crypto.Signer, subject Subject, usage x509.KeyUsage, now tim
 	}
 	return x509.ParseCertificate(der)
 }
+
+// ForKeyAgreement tells whether a certificate lets its key agree on keys, as that
+// of a primary certificate must: the halves of models' keys are encrypted to it. One
+// that says nothing of its key's use lets it (RFC 5280, 4.2.1.3).
+func ForKeyAgreement(c *x509.Certificate) bool {
+	return c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageKeyAgreement != 0
+}

@@ -1,10 +1,14 @@
 package guestcli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 )
+
+// ErrTooLarge is a file of more bytes than it may have.
+var ErrTooLarge = errors.New("it is too large")
 
 // ReadFile reads a regular file of at most max bytes.
 func ReadFile(path string, max int) ([]byte, error) {
@@ -17,6 +21,8 @@ func ReadFile(path string, max int) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case info.IsDir():
+		return nil, fmt.Errorf("read %q: it is a directory", path)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("read %q: not a file", path)
 	}
@@ -25,7 +31,7 @@ func ReadFile(path string, max int) ([]byte, error) {
 		return nil, fmt.Errorf("read %q: %w", path, err)
 	}
 	if len(data) > max {
-		return nil, fmt.Errorf("read %q: more than %d bytes", path, max)
+		return nil, fmt.Errorf("read %q: %w: more than %d bytes", path, ErrTooLarge, max)
 	}
 	return data, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/filekind"
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/outfiles"
 	"github.com/ovsactl/ovsactl/cmd/internal/tpmseal"
@@ -53,6 +54,9 @@ type Session struct {
 func (s Session) Open(ctx context.Context) (*licensing.KeyStore, error) {
 	path := s.Text("k")
 	file, err := guestcli.ReadFile(path, licensing.MaxKeyStore)
+	if errors.Is(err, guestcli.ErrTooLarge) {
+		return nil, filekind.Wrong(path, "a key store", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open key store: %w", err)
 	}
@@ -61,6 +65,9 @@ func (s Session) Open(ctx context.Context) (*licensing.KeyStore, error) {
 		return nil, err
 	}
 	ks, err := licensing.ParseKeyStore(ctx, file, sealer)
+	if errors.Is(err, licensing.ErrFormat) {
+		return nil, filekind.Wrong(path, "a key store", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/filekind"
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing"
@@ -47,11 +48,17 @@ func (s session) status() pki.StatusSource {
 // this server would not release a key for.
 func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSource, paths []string) (*licensing.Signed[licensing.Licence], ledger.Licence, error) {
 	text, err := guestcli.ReadFile(paths[0], licensing.MaxDocument)
+	if errors.Is(err, guestcli.ErrTooLarge) {
+		return nil, ledger.Licence{}, filekind.Wrong(paths[0], "a licence", err)
+	}
 	if err != nil {
 		return nil, ledger.Licence{}, err
 	}
 	signed, err := licensing.Verify[licensing.Licence](text)
-	if err != nil {
+	switch {
+	case errors.Is(err, licensing.ErrFormat), errors.Is(err, licensing.ErrKind):
+		return nil, ledger.Licence{}, filekind.Wrong(paths[0], "a licence", err)
+	case err != nil:
 		return nil, ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
 	}
 	if _, err := d.verifier("isv", s.Now, status).Verify(ctx, signed.Chain); err != nil {
@@ -99,6 +106,9 @@ func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, pr
 	key, ok := primary[0].PublicKey.(*ecdsa.PublicKey)
 	if !ok || !key.Equal(customer.PublicKey) {
 		return nil, nil, hint.Wrap(fmt.Errorf("%q is not of the licence's customer, %q", primaryPath, customer.Subject), "the order is LIC PRIMARY SECONDARY")
+	}
+	if !pki.ForKeyAgreement(primary[0]) && pki.IsSelfSigned(primary[0]) {
+		return nil, nil, hint.Wrap(fmt.Errorf("%q is the customer's secondary certificate, and the licence was sold for it", primaryPath), "have the ISV sell it again: ovsatool sale -p takes the primary certificate")
 	}
 	secondary, err := believe(secondaryPath)
 	if err != nil {

@@ -2,6 +2,7 @@ package ovsatool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -47,6 +48,9 @@ func controlAccess(ctx context.Context, s session) error {
 	defer closeAll()
 	if err != nil {
 		return err
+	}
+	if total == 0 {
+		return errors.New("the model is empty: its files have no content")
 	}
 	p, err := s.Party(ctx)
 	if err != nil {

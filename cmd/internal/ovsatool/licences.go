@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/filekind"
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/cmd/internal/outfiles"
@@ -230,6 +231,12 @@ func (s session) customer(ctx context.Context) (*x509.Certificate, error) {
 	if _, err := v.Verify(ctx, chain); err != nil {
 		return nil, fmt.Errorf("the customer: %w", err)
 	}
+	if !pki.ForKeyAgreement(chain[0]) {
+		if pki.IsSelfSigned(chain[0]) {
+			return nil, hint.Wrap(fmt.Errorf("%q is the customer's secondary certificate: its key is for signatures alone", s.Text("p")), "-p takes the primary certificate")
+		}
+		s.Say("warning: %q says that its key is for signatures alone: is it the customer's primary certificate?", s.Text("p"))
+	}
 	return chain[0], nil
 }
 
@@ -260,16 +267,32 @@ func readOffer(s session, isv, customer *x509.Certificate) (licensing.Offer, err
 	return o, nil
 }
 
+// readDocument reads a document whose signature fits.
+func readDocument[D licensing.Document](path string) (*licensing.Signed[D], error) {
+	var want D
+	file, err := guestcli.ReadFile(path, licensing.MaxDocument)
+	if errors.Is(err, guestcli.ErrTooLarge) {
+		return nil, filekind.Wrong(path, filekind.Document(want.Kind()), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	signed, err := licensing.Verify[D](file)
+	switch {
+	case errors.Is(err, licensing.ErrFormat), errors.Is(err, licensing.ErrKind):
+		return nil, filekind.Wrong(path, filekind.Document(want.Kind()), err)
+	case err != nil:
+		return nil, fmt.Errorf("%q: %w", path, err)
+	}
+	return signed, nil
+}
+
 // readOwn reads a document that the owner of a certificate signed.
 func readOwn[D licensing.Document](path string, signer *x509.Certificate) (D, error) {
 	var none D
-	file, err := guestcli.ReadFile(path, licensing.MaxDocument)
+	signed, err := readDocument[D](path)
 	if err != nil {
 		return none, err
-	}
-	signed, err := licensing.Verify[D](file)
-	if err != nil {
-		return none, fmt.Errorf("%q: %w", path, err)
 	}
 	if err := signed.SignedBy(signer); err != nil {
 		return none, fmt.Errorf("%q: %w", path, err)
