@@ -54,9 +54,10 @@ type Options struct {
 	Policy Policy
 	Ledger Ledger
 	Now    func() time.Time // nil: time.Now
-	// Admit lets a request in before it is read, or says that it came too early.
-	// done is told whether it was refused then. nil lets all in.
-	Admit func(*http.Request) (done func(refused bool), err error)
+	// Admit lets a request be read, or says that it came too early. enter lets it in
+	// when it has been read, or says that there are too many; done is told whether it
+	// was refused then. nil lets all in.
+	Admit func(*http.Request) (enter func() (done func(refused bool), err error), err error)
 }
 
 // Service enrols hosts. It is safe for concurrent use.
@@ -68,7 +69,9 @@ func New(opts Options) (*Service, error) {
 		opts.Now = time.Now
 	}
 	if opts.Admit == nil {
-		opts.Admit = func(*http.Request) (func(bool), error) { return func(bool) {}, nil }
+		opts.Admit = func(*http.Request) (func() (func(bool), error), error) {
+			return func() (func(bool), error) { return func(bool) {}, nil }, nil
+		}
 	}
 	if opts.CA == nil || opts.Key == nil || opts.Roots == nil || opts.Policy == nil || opts.Ledger == nil {
 		return nil, errors.New("enrolment service: an option is missing")

@@ -58,7 +58,7 @@ type service struct {
 	ca     *x509.Certificate
 	ledger *ledger.Ledger
 	now    time.Time
-	admit  func(*http.Request) (func(bool), error)
+	admit  func(*http.Request) (func() (func(bool), error), error)
 }
 
 // newService serves hosts whose TPMs are of the vendors that hosts trust.
@@ -82,9 +82,11 @@ func newService(t *testing.T, policy enrol.Policy, hosts ...*vtpmtest.Host) *ser
 	s := &service{ledger: l, now: time.Now()}
 	ca, key := authority(t, time.Now().AddDate(0, 6, 0))
 	s.ca = ca
-	s.admit = func(*http.Request) (func(bool), error) { return func(bool) {}, nil }
+	s.admit = func(*http.Request) (func() (func(bool), error), error) {
+		return func() (func(bool), error) { return func(bool) {}, nil }, nil
+	}
 	s.Service, err = enrol.New(enrol.Options{
-		Admit: func(r *http.Request) (func(bool), error) { return s.admit(r) },
+		Admit: func(r *http.Request) (func() (func(bool), error), error) { return s.admit(r) },
 		CA:    ca, Key: key, Policy: policy, Ledger: l, Now: func() time.Time { return s.now }, Roots: enrol.RootsIn(vendors),
 	})
 	if err != nil {

@@ -53,17 +53,36 @@ func (s *Service) Handler(log *slog.Logger) http.Handler {
 	return mux
 }
 
-// admitted is f for requests that are let in.
-func (h *handler) admitted(f http.HandlerFunc) http.HandlerFunc {
+// admitted is f for requests that are let in. They count as under way when they have
+// arrived: whoever sends slowly keeps nobody waiting.
+func (h *handler) admitted(f func(http.ResponseWriter, *http.Request, []byte)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		done, err := h.service.opts.Admit(r)
-		if err != nil {
+		slowDown := func(err error) {
 			w.Header().Set("Retry-After", "1")
 			h.refuse(w, r, CodeSlowDown, err)
+		}
+		enter, err := h.service.opts.Admit(r)
+		if err != nil {
+			slowDown(err)
+			return
+		}
+		body, unread := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
+		defer clear(body)
+		done, err := enter()
+		if err != nil {
+			slowDown(err)
 			return
 		}
 		a := &answered{ResponseWriter: w}
-		f(a, r)
+		var large *http.MaxBytesError
+		switch {
+		case errors.As(unread, &large):
+			h.refuse(a, r, CodeTooLarge, unread)
+		case unread != nil:
+			h.refuse(a, r, CodeMalformed, unread)
+		default:
+			f(a, r, body)
+		}
 		done(a.status/100 == 4)
 	}
 }
@@ -84,11 +103,7 @@ type handler struct {
 	log     *slog.Logger
 }
 
-func (h *handler) begin(w http.ResponseWriter, r *http.Request) {
-	body, ok := h.body(w, r)
-	if !ok {
-		return
-	}
+func (h *handler) begin(w http.ResponseWriter, r *http.Request, body []byte) {
 	request, err := ParseRequest(body)
 	if err != nil {
 		h.refuse(w, r, CodeMalformed, err)
@@ -103,12 +118,7 @@ func (h *handler) begin(w http.ResponseWriter, r *http.Request) {
 	h.answer(w, r, http.StatusOK, challenge)
 }
 
-func (h *handler) finish(w http.ResponseWriter, r *http.Request) {
-	body, ok := h.body(w, r)
-	if !ok {
-		return
-	}
-	defer clear(body)
+func (h *handler) finish(w http.ResponseWriter, r *http.Request, body []byte) {
 	answer, err := ParseAnswer(body)
 	if err != nil {
 		h.refuse(w, r, CodeMalformed, err)
@@ -129,18 +139,6 @@ func codeOf(err error) Code {
 		return CodeRefused
 	}
 	return CodeUnavailable
-}
-
-func (h *handler) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		h.refuse(w, r, CodeTooLarge, err)
-	case err != nil:
-		h.refuse(w, r, CodeMalformed, err)
-	}
-	return body, err == nil
 }
 
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, code Code, reason error) {

@@ -60,20 +60,32 @@ func TestRefusalsAreAlike(t *testing.T) {
 	}
 }
 
-// A request that comes too early is not even read, and the doorman hears which were
-// refused.
+// A request that comes too early is not even read, one that has not arrived is not
+// let in yet, and the doorman hears which were refused.
 func TestAdmission(t *testing.T) {
 	s := newService(t, enrol.AnyHost{})
 	var heard []bool
-	open := true
-	s.admit = func(*http.Request) (func(bool), error) {
+	open, full := true, false
+	s.admit = func(r *http.Request) (func() (func(bool), error), error) {
 		if !open {
 			return nil, errors.New("not so quick")
 		}
-		return func(refused bool) { heard = append(heard, refused) }, nil
+		return func() (func(bool), error) {
+			if n, err := r.Body.Read(make([]byte, 1)); n > 0 || err == nil {
+				t.Error("it is let in before it has arrived")
+			}
+			if full {
+				return nil, errors.New("too many")
+			}
+			return func(refused bool) { heard = append(heard, refused) }, nil
+		}, nil
 	}
 	if status, _, _ := post(t, s, enrol.BeginPath, "{}"); status != http.StatusBadRequest || !slices.Equal(heard, []bool{true}) {
 		t.Errorf("%d, heard %v", status, heard)
+	}
+	full = true
+	if status, answer, log := post(t, s, enrol.BeginPath, "{}"); status != http.StatusTooManyRequests || !strings.Contains(answer, "slow_down") || !strings.Contains(log, "too many") {
+		t.Errorf("%d %s, %s", status, answer, log)
 	}
 	open = false
 	status, answer, log := post(t, s, enrol.BeginPath, "{}")

@@ -11,7 +11,7 @@ import (
 // the connection.
 func (s *Server) Prove(ctx context.Context, exporter []byte, begin exchange.Begin, finish exchange.Finish) (*exchange.Grant, error) {
 	req := func() *request {
-		return &request{Credentials: s.credentials.Load(), now: time.Now(), exporter: exporter, peer: "192.0.2.1", log: s.opts.Log}
+		return &request{Credentials: s.credentials.Load(), now: time.Now(), exporter: exporter, peer: "192.0.2.1:1", log: s.opts.Log}
 	}
 	challenge, err := s.begin(ctx, req(), &begin)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Server) Renew(ctx context.Context, lease, guest string) (*exchange.Rene
 	if err != nil {
 		return nil, err
 	}
-	return s.renew(ctx, &request{Credentials: c, now: time.Now(), exporter: exporter, peer: "192.0.2.1", log: s.opts.Log}, &exchange.Renew{
+	return s.renew(ctx, &request{Credentials: c, now: time.Now(), exporter: exporter, peer: "192.0.2.1:1", log: s.opts.Log}, &exchange.Renew{
 		Lease: lease, Guest: guest, MAC: exchange.RenewalMAC(key, exchange.PathRenew, lease, exporter),
 	})
 }

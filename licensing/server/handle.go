@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,7 +22,8 @@ type request struct {
 	*Credentials
 	now      time.Time
 	exporter []byte // the connection's
-	peer     string // IP address
+	peer     string // IP address and port
+	renews   bool   // or ends a lease
 	log      *slog.Logger
 }
 
@@ -73,16 +73,21 @@ func handle[In any, P interface {
 }, Out any](s *Server, path string, limit int64, f func(context.Context, *request, P) (Out, error)) {
 	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		begin, id := time.Now(), newID()
-		req := &request{log: s.opts.Log.With("request", id, "path", path)}
+		req := &request{log: s.opts.Log.With("request", id, "path", path), renews: path == exchange.PathRenew || path == exchange.PathEnd}
 		out, err := func() (any, error) {
 			if err := s.admit(req, r); err != nil {
 				return nil, err
 			}
-			defer s.limits.leave()
 			in := P(new(In))
 			if err := read(w, r, limit, in); err != nil {
 				return nil, err
 			}
+			// Only now: whoever sends slowly keeps nobody else waiting.
+			if err := s.limits.enter(req); err != nil {
+				return nil, err
+			}
+			defer s.limits.leave(req)
+			req.now = s.opts.Now()
 			return f(r.Context(), req, in)
 		}()
 		code := exchange.Code("ok")
@@ -113,36 +118,35 @@ func (s *Server) admit(req *request, r *http.Request) error {
 	if req.exporter, err = r.TLS.ExportKeyingMaterial(exchange.ExporterLabel, nil, exchange.ExporterSize); err != nil {
 		return refuse(exchange.BadRequest, "export from the TLS connection: %w", err)
 	}
-	return s.enter(req, r)
+	return s.ask(req, r)
 }
 
-// enter lets a request in that is one of not too many: the caller leaves.
-func (s *Server) enter(req *request, r *http.Request) error {
-	var err error
-	if req.peer, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
-		req.peer = r.RemoteAddr
-	}
+// ask lets a request in whose sender is not too quick.
+func (s *Server) ask(req *request, r *http.Request) error {
+	req.peer, req.now = r.RemoteAddr, s.opts.Now()
 	req.log = req.log.With("peer", req.peer)
-	req.now = s.opts.Now()
-	if err := s.limits.take(req, "ip "+req.peer, s.limits.PerIP); err != nil {
-		return err
-	}
-	return s.limits.enter()
+	return s.limits.ask(req)
 }
 
 // Admit counts a request for something else on the same port with the server's
-// own: not too many at a time, nor from one address, which waits longer for each
-// that was refused, as done is told.
-func (s *Server) Admit(r *http.Request) (done func(refused bool), err error) {
+// own: not too many at a time, nor from one client, which waits longer for each
+// that was refused, as done is told. It is asked before anything of the request is
+// read, and enter when all of it is.
+func (s *Server) Admit(r *http.Request) (enter func() (done func(refused bool), err error), err error) {
 	req := &request{log: s.opts.Log}
-	if err := s.enter(req, r); err != nil {
+	if err := s.ask(req, r); err != nil {
 		return nil, err
 	}
-	return func(refused bool) {
-		s.limits.leave()
-		if refused {
-			s.limits.punish(req, exchange.NotAllowed)
+	return func() (func(bool), error) {
+		if err := s.limits.enter(req); err != nil {
+			return nil, err
 		}
+		return func(refused bool) {
+			s.limits.leave(req)
+			if refused {
+				s.limits.punish(req, exchange.NotAllowed)
+			}
+		}, nil
 	}, nil
 }
 

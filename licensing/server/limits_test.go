@@ -252,7 +252,7 @@ func TestOtherRequestsCount(t *testing.T) {
 	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Limits: server.Limits{PerIP: server.Rate{PerSecond: 0.001, Burst: 10}}})
 	r := httptest.NewRequest(http.MethodPost, "/v1/hosts/begin", nil)
 	for _, refused := range []bool{false, true, true} {
-		done, err := s.Server.Admit(r)
+		done, err := admit(s, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func TestOtherRequestsCount(t *testing.T) {
 	}
 	let := 0
 	for range 10 {
-		if done, err := s.Server.Admit(r); err == nil {
+		if done, err := admit(s, r); err == nil {
 			done(false)
 			let++
 		}

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ovsactl/ovsactl/internal/netclient"
 )
 
 // limited is a listener that closes connections beyond its limits at once, so
@@ -30,7 +32,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := clientOf(conn.RemoteAddr())
+		from := netclient.Of(conn.RemoteAddr().String())
 		if l.take(from) {
 			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.give(from) })}, nil
 		}
@@ -57,25 +59,6 @@ func (l *limited) give(from netip.Prefix) {
 	if l.of[from]--; l.of[from] == 0 {
 		delete(l.of, from)
 	}
-}
-
-// clientOf is who counts as one client: an IPv4 address, or an IPv6 network,
-// of which a single host has all addresses.
-func clientOf(a net.Addr) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	client, err := addr.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return client
 }
 
 type limitedConn struct {
