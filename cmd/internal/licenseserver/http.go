@@ -31,8 +31,9 @@ const (
 func (p *process) guestServer() *http.Server {
 	mux := http.NewServeMux()
 	p.health.handle(mux)
-	mux.Handle("/", p.counters.count(http.MaxBytesHandler(p.service, maxBody)))
+	mux.Handle("/", p.counters.count(proving(http.MaxBytesHandler(p.service, maxBody))))
 	server := p.server(mux)
+	server.ConnContext = withConn
 	server.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS13, GetCertificate: p.current.certificate, SessionTicketsDisabled: true, NextProtos: []string{"http/1.1"},
 	}
