@@ -86,6 +86,13 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 		done; \
 	done
 
+# The packages that decide who gets a key.
+MUTANTS ?= vtpm/quote vtpm/guest licensing $(addprefix licensing/,pki model exchange client server ledger enrol)
+
+.PHONY: mutants
+mutants: ## switch each check of MUTANTS off, and see a test fail; hours, or for one package minutes
+	go run ./test/mutants $(MUTANTS)
+
 # What booting is compared with: any revision that has `make package`.
 BASE ?=
 
