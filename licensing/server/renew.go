@@ -28,6 +28,9 @@ func (s *Server) renew(ctx context.Context, req *request, in *exchange.Renew) (*
 		return nil, err
 	}
 	expires := second(lease.Expires)
+	if !req.now.Before(expires) { // as guests are told it
+		return nil, fmt.Errorf("%w: less than a second is left of it", ledger.ErrNoLease)
+	}
 	return &exchange.Renewed{Expires: expires, MAC: exchange.RenewedMAC(key, in.Lease, req.exporter, expires)}, nil
 }
 
