@@ -8,6 +8,8 @@ import (
 	"io"
 	"path"
 	"strings"
+
+	"github.com/ovsactl/ovsactl/internal/component/installer"
 )
 
 // Limits of a tarball. Upstream's model hosting package holds a container
@@ -181,14 +183,4 @@ func (l *listing) readMeta(r io.Reader) error {
 }
 
 // plainVersion keeps what is shown and recorded to short plain text.
-func plainVersion(v string) bool {
-	if v == "" || len(v) > 64 {
-		return false
-	}
-	for _, r := range v {
-		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune(".-+_~", r)) {
-			return false
-		}
-	}
-	return true
-}
+func plainVersion(v string) bool { return len(v) <= 64 && installer.Plain(v, ".-+_~") }

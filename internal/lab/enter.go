@@ -209,11 +209,8 @@ func lookPath(name, path string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
-	for _, d := range filepath.SplitList(path) {
-		p := filepath.Join(d, name)
-		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return p, nil
-		}
+	if found, ok := run.Find(name, path); ok {
+		return found, nil
 	}
 	return "", fmt.Errorf("run %q: no such program in PATH", name)
 }

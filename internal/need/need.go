@@ -5,10 +5,11 @@ package need
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 // Required tells whether OVSA_REQUIRE names something.
@@ -50,11 +51,8 @@ func Program(t testing.TB, name string) string {
 			return name
 		}
 	} else {
-		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-			path := filepath.Join(dir, name)
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-				return path
-			}
+		if path, found := run.Find(name, os.Getenv("PATH")+":/usr/sbin:/sbin"); found {
+			return path
 		}
 	}
 	Absent(t, name, "there is no "+name)

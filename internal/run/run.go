@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -70,6 +71,17 @@ func (c Cmd) Output(ctx context.Context) ([]byte, error) {
 		return nil, &Error{Path: c.Path, Code: 0, Err: errors.New("output over 16 MiB")}
 	}
 	return out.Bytes(), nil
+}
+
+// Find looks for a program in the directories of a list such as PATH.
+func Find(name, list string) (path string, found bool) {
+	for _, dir := range filepath.SplitList(list) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // Process is a program that runs beside this one.

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
+	"github.com/ovsactl/ovsactl/internal/netclient"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
@@ -23,7 +25,8 @@ type request struct {
 	now      time.Time
 	exporter []byte // the connection's
 	peer     string // IP address and port
-	renews   bool   // or ends a lease
+	client   netip.Prefix
+	renews   bool // or ends a lease
 	log      *slog.Logger
 }
 
@@ -123,7 +126,7 @@ func (s *Server) admit(req *request, r *http.Request) error {
 
 // ask lets a request in whose sender is not too quick.
 func (s *Server) ask(req *request, r *http.Request) error {
-	req.peer, req.now = r.RemoteAddr, s.opts.Now()
+	req.peer, req.client, req.now = r.RemoteAddr, netclient.Of(r.RemoteAddr), s.opts.Now()
 	req.log = req.log.With("peer", req.peer)
 	return s.limits.ask(req)
 }

@@ -144,10 +144,9 @@ type share struct {
 	rate Rate
 }
 
-func (l *limits) shares(address string) []share {
-	client, site := netclient.Of(address), netclient.Site(address)
-	shares := []share{{"client " + client.String(), l.PerIP}}
-	if site != client {
+func (l *limits) shares(req *request) []share {
+	shares := []share{{"client " + req.client.String(), l.PerIP}}
+	if site := netclient.Site(req.peer); site != req.client {
 		shares = append(shares, share{"site " + site.String(), Rate{siteShare * l.PerIP.PerSecond, siteShare * l.PerIP.Burst}})
 	}
 	return shares
@@ -155,7 +154,7 @@ func (l *limits) shares(address string) []share {
 
 // ask spends one of what a client may ask, or refuses.
 func (l *limits) ask(req *request) error {
-	for _, s := range l.shares(req.peer) {
+	for _, s := range l.shares(req) {
 		if !l.clients.take(s.key, s.rate, req.now) {
 			return refuse(exchange.SlowDown, "%s is over its limit of %g a second", s.key, s.rate.PerSecond)
 		}
@@ -181,7 +180,7 @@ func (l *limits) punish(req *request, code exchange.Code) time.Duration {
 		return 0
 	}
 	wait := time.Duration(0)
-	for _, s := range l.shares(req.peer) {
+	for _, s := range l.shares(req) {
 		if code == exchange.BadRequest || code == exchange.NotAllowed {
 			l.clients.charge(s.key, s.rate, req.now)
 		}
@@ -198,17 +197,16 @@ func (l *limits) punish(req *request, code exchange.Code) time.Duration {
 // enter takes a slot, or refuses when all that this one may have are taken. Each is
 // left once.
 func (l *limits) enter(req *request) error {
-	client := netclient.Of(req.peer)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.busy >= l.InFlight, !req.renews && l.proofs >= max(1, l.InFlight*proofShare/shareOf):
 		return refuse(exchange.Unavailable, "%d requests are under way, %d of them proofs", l.busy, l.proofs)
-	case l.of[client] >= max(1, l.InFlight*clientShare/shareOf):
-		return refuse(exchange.SlowDown, "%d requests of %s are under way", l.of[client], client)
+	case l.of[req.client] >= max(1, l.InFlight*clientShare/shareOf):
+		return refuse(exchange.SlowDown, "%d requests of %s are under way", l.of[req.client], req.client)
 	}
 	l.busy++
-	l.of[client]++
+	l.of[req.client]++
 	if !req.renews {
 		l.proofs++
 	}
@@ -216,12 +214,11 @@ func (l *limits) enter(req *request) error {
 }
 
 func (l *limits) leave(req *request) {
-	client := netclient.Of(req.peer)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy--
-	if l.of[client]--; l.of[client] == 0 {
-		delete(l.of, client)
+	if l.of[req.client]--; l.of[req.client] == 0 {
+		delete(l.of, req.client)
 	}
 	if !req.renews {
 		l.proofs--

@@ -1,14 +1,17 @@
-// Package filekind says what a file is that is not what somebody took it for.
+// Package filekind reads our files, and says what a file is that is not what
+// somebody took it for.
 package filekind
 
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 )
@@ -84,6 +87,24 @@ func Wrong(path, want string, err error) error {
 		return &wrong{fmt.Sprintf("%q is %s that is damaged, or of another version", path, want), err}
 	}
 	return &wrong{fmt.Sprintf("%q is %s, and not %s", path, what, want), err}
+}
+
+// ReadDocument reads a document whose signature fits, and returns its file's bytes,
+// too.
+func ReadDocument[D licensing.Document](path string) (signed *licensing.Signed[D], file []byte, err error) {
+	var want D
+	file, err = guestcli.ReadFile(path, licensing.MaxDocument)
+	if err == nil {
+		if signed, err = licensing.Verify[D](file); err == nil {
+			return signed, file, nil
+		}
+		if !errors.Is(err, licensing.ErrFormat) && !errors.Is(err, licensing.ErrKind) {
+			return nil, nil, fmt.Errorf("%q: %w", path, err)
+		}
+	} else if !errors.Is(err, guestcli.ErrTooLarge) {
+		return nil, nil, err
+	}
+	return nil, nil, Wrong(path, Document(want.Kind()), err)
 }
 
 func head(path string) []byte {

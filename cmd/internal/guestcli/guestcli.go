@@ -122,7 +122,7 @@ func (p Program) dispatch(ctx context.Context, env Env) error {
 	switch {
 	case verb == "help" || isHelp(verb):
 		return p.help(env.Stdout, rest)
-	case verb == "version" || strings.TrimLeft(verb, "-") == "version":
+	case strings.TrimLeft(verb, "-") == "version":
 		_, err := fmt.Fprintln(env.Stdout, p.Name, buildinfo.Version())
 		return err
 	case verb == "completion":
@@ -184,7 +184,7 @@ func (p Program) unknown(words []string) error {
 		prefix = group + ": "
 	}
 	if group == "" && slices.Contains(p.Later, word) {
-		return hint.Wrap(Usagef("%s is not in this version yet", p.later(word)), "what there is: %s help", p.Name)
+		return hint.Wrap(Usagef("%s %s is not in this version yet", p.Name, word), "what there is: %s help", p.Name)
 	}
 	if word == "" {
 		return hint.Wrap(Usagef("%sno command", prefix), "%s", see)
@@ -197,15 +197,6 @@ func (p Program) unknown(words []string) error {
 		see = fmt.Sprintf("did you mean %q? %s", near, see)
 	}
 	return hint.Wrap(Usagef("%sunknown command %q", prefix, word), "%s", see)
-}
-
-// later is how a verb that is still to come is spoken of; "" is the program
-// without one.
-func (p Program) later(verb string) string {
-	if verb == "" {
-		return "running " + p.Name
-	}
-	return p.Name + " " + verb
 }
 
 // start takes a command line apart and runs the command with it.

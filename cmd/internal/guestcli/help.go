@@ -54,17 +54,8 @@ func (p Program) overview(w io.Writer) error {
 	row("help [COMMAND]", "print this, or what a command takes")
 	row("completion bash | zsh | fish", "print a script that completes command lines")
 	row("version", "print the version")
-	var names []string
-	for _, name := range p.Later {
-		if name != "" {
-			names = append(names, name)
-		}
-	}
-	switch {
-	case len(names) > 0:
-		fmt.Fprintf(&b, "\nNot in this version yet: %s.\n", strings.Join(names, ", "))
-	case len(p.Later) > 0:
-		fmt.Fprintf(&b, "\nNot in this version yet: %s.\n", p.later(""))
+	if len(p.Later) > 0 {
+		fmt.Fprintf(&b, "\nNot in this version yet: %s.\n", strings.Join(p.Later, ", "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

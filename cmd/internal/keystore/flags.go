@@ -70,15 +70,15 @@ func (s Session) Verifier() (pki.Verifier, error) {
 
 // Sealer is the TPM that the flags name.
 func (s Session) Sealer() (licensing.Sealer, error) {
-	pcrs, err := ParsePCRs(s.Text("pcrs"))
+	pcrs, err := parsePCRs(s.Text("pcrs"))
 	if err != nil {
 		return nil, err
 	}
 	return s.NewSealer(s.Text("tpm"), pcrs), nil
 }
 
-// ParsePCRs parses the word of -pcrs; of none it makes the default.
-func ParsePCRs(list string) ([]int, error) {
+// parsePCRs parses the word of -pcrs; of none it makes the default.
+func parsePCRs(list string) ([]int, error) {
 	switch list {
 	case "":
 		return quote.DefaultGuestPCRs(), nil

@@ -140,7 +140,6 @@ func (r reader) customers() error {
 
 func (r reader) showCustomer(c customer) error {
 	var licences []licence
-	var rows []ledger.Licence
 	for _, k := range c.keys {
 		lic, err := r.ledger.Licence(r.ctx, k.GUID, k.Model)
 		if err != nil {
@@ -150,7 +149,7 @@ func (r reader) showCustomer(c customer) error {
 		if err != nil {
 			return err
 		}
-		licences, rows = append(licences, one), append(rows, lic)
+		licences = append(licences, one)
 	}
 	if r.json {
 		return writeJSON(r.Stdout, struct {
@@ -159,7 +158,7 @@ func (r reader) showCustomer(c customer) error {
 		}{c, licences})
 	}
 	fmt.Fprintf(r.Stdout, "customer: %s\nid:       %s\n\n", visible.Line(c.Subject), c.ID)
-	return writeLicences(r.Stdout, licences, rows)
+	return writeLicences(r.Stdout, licences)
 }
 
 // changed tells of a change that went well.

@@ -98,6 +98,8 @@ type licence struct {
 	Updated   time.Time `json:"updated"`
 	Product   string    `json:"product"`
 	Archived  time.Time `json:"archived,omitzero"`
+
+	limit string // type and limit, for people
 }
 
 // read takes a stored licence apart. Its signature was verified when it was
@@ -114,7 +116,7 @@ func read(lic ledger.Licence) (licence, licensing.Licence, *x509.Certificate, er
 	return licence{
 		GUID: lic.GUID, Model: lic.Model, Name: signed.Document.Name, Type: string(lic.Type), Instances: lic.Instances,
 		Ends: lic.NotAfter, Customer: primary.Subject.String(), Updated: lic.Updated, Product: string(signed.Document.Product()),
-		Archived: lic.Archived,
+		Archived: lic.Archived, limit: limit(lic),
 	}, signed.Document, signed.Chain[0], nil
 }
 
@@ -127,7 +129,6 @@ func (r reader) list() error {
 		}
 	}
 	all := []licence{}
-	var rows []ledger.Licence
 	err := r.each(func(lic ledger.Licence) error {
 		if !lic.Archived.IsZero() && !r.Has("all") {
 			return nil
@@ -136,8 +137,7 @@ func (r reader) list() error {
 		if err != nil || product != "" && one.Product != string(product) {
 			return err
 		}
-		lic.Document, lic.Primary, lic.Secondary = nil, nil, nil // there may be many
-		all, rows = append(all, one), append(rows, lic)
+		all = append(all, one)
 		return nil
 	})
 	if err != nil {
@@ -146,19 +146,19 @@ func (r reader) list() error {
 	if r.json {
 		return writeJSON(r.Stdout, all)
 	}
-	return writeLicences(r.Stdout, all, rows)
+	return writeLicences(r.Stdout, all)
 }
 
 // writeLicences writes a table of licences for people.
-func writeLicences(out io.Writer, all []licence, rows []ledger.Licence) error {
+func writeLicences(out io.Writer, all []licence) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "LICENCE\tMODEL\tLIMIT\tUPDATED\tCUSTOMER\tNAME")
-	for i, one := range all {
+	for _, one := range all {
 		name := visible.Line(one.Name)
 		if !one.Archived.IsZero() {
 			name += " (archived " + day(one.Archived) + ")"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", one.GUID, one.Model, limit(rows[i]), day(one.Updated), visible.Line(one.Customer), name)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", one.GUID, one.Model, one.limit, day(one.Updated), visible.Line(one.Customer), name)
 	}
 	return w.Flush()
 }
@@ -221,7 +221,7 @@ func (r reader) show(word string) error {
 		if i > 0 {
 			fmt.Fprintln(r.Stdout)
 		}
-		d.write(r.Stdout, limit(found[i]))
+		d.write(r.Stdout)
 	}
 	return nil
 }
@@ -256,13 +256,13 @@ func (r reader) detail(lic ledger.Licence) (detail, error) {
 	return d, err
 }
 
-func (d detail) write(w io.Writer, limit string) {
+func (d detail) write(w io.Writer) {
 	line := func(name, value string) { fmt.Fprintf(w, "%-13s%s\n", name+":", visible.Line(value)) }
 	line("licence", d.GUID)
 	line("product", d.Product)
 	line("model", d.Model)
 	line("name", d.Name+" "+d.Version)
-	line("limit", limit)
+	line("limit", d.limit)
 	line("isv", d.ISV)
 	line("customer", d.Customer)
 	line("customer id", d.CustomerID)

@@ -47,19 +47,9 @@ func (s session) status() pki.StatusSource {
 // readLicence reads a licence and its customer's certificates, and refuses what
 // this server would not release a key for.
 func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSource, paths []string) (*licensing.Signed[licensing.Licence], ledger.Licence, error) {
-	text, err := guestcli.ReadFile(paths[0], licensing.MaxDocument)
-	if errors.Is(err, guestcli.ErrTooLarge) {
-		return nil, ledger.Licence{}, filekind.Wrong(paths[0], "a licence", err)
-	}
+	signed, text, err := filekind.ReadDocument[licensing.Licence](paths[0])
 	if err != nil {
 		return nil, ledger.Licence{}, err
-	}
-	signed, err := licensing.Verify[licensing.Licence](text)
-	switch {
-	case errors.Is(err, licensing.ErrFormat), errors.Is(err, licensing.ErrKind):
-		return nil, ledger.Licence{}, filekind.Wrong(paths[0], "a licence", err)
-	case err != nil:
-		return nil, ledger.Licence{}, fmt.Errorf("%q: %w", paths[0], err)
 	}
 	if _, err := d.verifier("isv", s.Now, status).Verify(ctx, signed.Chain); err != nil {
 		return nil, ledger.Licence{}, hint.Wrap(fmt.Errorf("%q: its ISV: %w", paths[0], err), "believe the ISV's certificate, or its authority's: license_server trust add -for isv FILE")

@@ -267,30 +267,10 @@ func readOffer(s session, isv, customer *x509.Certificate) (licensing.Offer, err
 	return o, nil
 }
 
-// readDocument reads a document whose signature fits.
-func readDocument[D licensing.Document](path string) (*licensing.Signed[D], error) {
-	var want D
-	file, err := guestcli.ReadFile(path, licensing.MaxDocument)
-	if errors.Is(err, guestcli.ErrTooLarge) {
-		return nil, filekind.Wrong(path, filekind.Document(want.Kind()), err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	signed, err := licensing.Verify[D](file)
-	switch {
-	case errors.Is(err, licensing.ErrFormat), errors.Is(err, licensing.ErrKind):
-		return nil, filekind.Wrong(path, filekind.Document(want.Kind()), err)
-	case err != nil:
-		return nil, fmt.Errorf("%q: %w", path, err)
-	}
-	return signed, nil
-}
-
 // readOwn reads a document that the owner of a certificate signed.
 func readOwn[D licensing.Document](path string, signer *x509.Certificate) (D, error) {
 	var none D
-	signed, err := readDocument[D](path)
+	signed, _, err := filekind.ReadDocument[D](path)
 	if err != nil {
 		return none, err
 	}

@@ -107,7 +107,7 @@ func ParseManifest(text []byte) (*Manifest, error) {
 func (m *Manifest) add(words []string) error {
 	switch {
 	case words[0] == "component" && len(words) == 3:
-		if !plain(words[1], "_") || !plain(words[2], "._+~-") {
+		if !Plain(words[1], "_") || !Plain(words[2], "._+~-") {
 			return errors.New("no name and version of a component")
 		}
 		m.Name, m.Version = words[1], words[2]
@@ -152,7 +152,7 @@ func parseMode(s string) (uint32, error) {
 
 // checkPath wants a plain path in a place for components.
 func checkPath(p string) error {
-	if path.Clean(p) != p || !plain(p, "._-/") {
+	if path.Clean(p) != p || !Plain(p, "._-/") {
 		return fmt.Errorf("the path %q", p)
 	}
 	const units = "/usr/local/lib/systemd"
@@ -164,8 +164,8 @@ func checkPath(p string) error {
 	return fmt.Errorf("the path %q is none for components", p)
 }
 
-// plain tells whether s has ASCII letters, digits and some others alone.
-func plain(s, others string) bool {
+// Plain tells whether s has ASCII letters, digits and some others alone.
+func Plain(s, others string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
 		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune(others, r))
 	}) < 0

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -227,7 +228,7 @@ func (in *installation) copy(f File, dir string) (string, error) {
 // first of them does.
 func (in *installation) place(changes []change) error {
 	for _, c := range changes {
-		if err := syncPath(c.from); err != nil {
+		if err := syncFile(c.from); err != nil {
 			return err
 		}
 	}
@@ -239,14 +240,14 @@ func (in *installation) place(changes []change) error {
 		dirs[filepath.Dir(c.to)] = true
 	}
 	for dir := range dirs {
-		if err := syncPath(dir); err != nil {
+		if err := atomicfile.SyncDir(dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func syncPath(path string) error {
+func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -45,13 +44,8 @@ func present(name string) bool {
 		_, err := os.Stat(name)
 		return err == nil
 	}
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		info, err := os.Stat(filepath.Join(dir, name))
-		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return true
-		}
-	}
-	return false
+	_, found := run.Find(name, os.Getenv("PATH"))
+	return found
 }
 
 // Run runs the program to its end. It does not outlive this process: what it
