@@ -15,6 +15,12 @@ var aptPackages string
 //go:embed qemu-hook.sh
 var qemuHook string
 
+//go:embed ovsactl-attest.socket
+var attestSocket string
+
+//go:embed ovsactl-attest.service
+var attestService string
+
 // Package is a distribution package that a host needs.
 type Package struct {
 	Name string
@@ -36,7 +42,8 @@ func HostPackages() []Package {
 	return list
 }
 
-// Hook says what the libvirt hook runs. The paths are absolute.
+// Hook says what the libvirt hook and the attestation service run. The paths are
+// absolute.
 type Hook struct {
 	Program string // ovsactl
 	DataDir string
@@ -46,14 +53,44 @@ type Hook struct {
 // Script renders the hook. Values are quoted for the shell; one with a line
 // break, or a path that is not absolute, is refused.
 func (h Hook) Script() (string, error) {
-	for _, v := range []string{h.Program, h.DataDir, strings.TrimPrefix(h.TPM, "unix:")} {
-		if !filepath.IsAbs(v) || strings.ContainsAny(v, "\n\r\x00") {
-			return "", fmt.Errorf("libvirt hook: %q is not a plain absolute path", v)
-		}
+	if err := h.check(); err != nil {
+		return "", fmt.Errorf("libvirt hook: %w", err)
 	}
 	return strings.NewReplacer(
 		"@OVSACTL@", quote(h.Program), "@DATA_DIR@", quote(h.DataDir), "@TPM@", quote(h.TPM),
 	).Replace(qemuHook), nil
 }
 
+func (h Hook) check() error {
+	for _, v := range []string{h.Program, h.DataDir, strings.TrimPrefix(h.TPM, "unix:")} {
+		if !filepath.IsAbs(v) || strings.ContainsAny(v, "\n\r\x00") {
+			return fmt.Errorf("%q is not a plain absolute path", v)
+		}
+	}
+	return nil
+}
+
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// Unit is a unit of systemd.
+type Unit struct{ Name, Text string }
+
+// AttestSocketUnit is the unit by which the attestation service is enabled.
+const AttestSocketUnit = "ovsactl-attest.socket"
+
+// AttestUnits renders the units of the attestation service, `ovsactl host attest`.
+// Values are quoted for systemd (systemd.syntax(7)), and refused as by Script.
+func (h Hook) AttestUnits() ([]Unit, error) {
+	if err := h.check(); err != nil {
+		return nil, fmt.Errorf("attestation service: %w", err)
+	}
+	service := strings.NewReplacer(
+		"@OVSACTL@", unitQuote(h.Program), "@DATA_DIR@", unitQuote(h.DataDir), "@TPM@", unitQuote(h.TPM),
+		"@LOCKS@", unitQuote(filepath.Join(h.DataDir, "vtpm")),
+	).Replace(attestService)
+	return []Unit{{AttestSocketUnit, attestSocket}, {"ovsactl-attest.service", service}}, nil
+}
+
+func unitQuote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(s) + `"`
+}

@@ -24,6 +24,8 @@ func devices(spec Spec) *libvirtxml.DomainDeviceList {
 			Model:   string(spec.TPM),
 			Backend: &libvirtxml.DomainTPMBackend{Emulator: &libvirtxml.DomainTPMBackendEmulator{Version: "2.0"}},
 		}}
+		d.Channels = append(d.Channels, attestChannel())
+		d.Controllers[0] = channels(uint(len(d.Channels)))
 	}
 	if spec.VNC != nil {
 		d.Graphics = []libvirtxml.DomainGraphic{{VNC: &libvirtxml.DomainGraphicVNC{
@@ -99,4 +101,14 @@ func channel(port string) libvirtxml.DomainChannel {
 		Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind"}},
 		Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: port}},
 	}
+}
+
+// attestChannel leads to the host's attestation service, which sees whose QEMU is
+// at its end. QEMU connects again when the service was started again.
+func attestChannel() libvirtxml.DomainChannel {
+	c := channel(AttestPort)
+	c.Source.UNIX.Mode, c.Source.UNIX.Path = "connect", AttestSocket
+	seconds := uint(1)
+	c.Source.UNIX.Reconnect = &libvirtxml.DomainChardevSourceReconnect{Enabled: "yes", Timeout: &seconds}
+	return c
 }

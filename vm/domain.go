@@ -16,7 +16,11 @@ import (
 const (
 	AnnouncePort   = "org.ovsactl.0"
 	guestAgentPort = "org.qemu.guest_agent.0"
+	AttestPort     = "org.ovsactl.attest.0" // of guests with a TPM
 )
+
+// AttestSocket is where the host's attestation service listens, vtpm/attester.
+const AttestSocket = "/run/ovsactl/attest.sock"
 
 // vncBase is the TCP port of VNC display 0.
 const vncBase = 5900

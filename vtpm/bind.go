@@ -1,6 +1,7 @@
 package vtpm
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -49,22 +50,33 @@ func (h *Host) Bind(ctx context.Context, id Identity) error {
 		if eks, err = readEKs(t); err != nil {
 			return err
 		}
-		if record, err = h.makeRecord(ctx, id, eks); err != nil {
+		lineage, err := h.lineage(t, id.UUID)
+		if err != nil {
+			return err
+		}
+		if record, err = h.makeRecord(ctx, id, eks, lineage); err != nil {
 			return err
 		}
 		if err := h.check(ctx, record, id.UUID, eks); err != nil {
 			return fmt.Errorf("the new record does not verify: %w", err)
+		}
+		// The host's copy goes first, so that what is half written is known as ours.
+		if err := h.keep(id.UUID, record, eks); err != nil {
+			return err
 		}
 		return writeRecord(t, record)
 	})
 	if err != nil {
 		return fmt.Errorf("bind vtpm of %q: %w", id.Name, err)
 	}
-	return h.keep(id.UUID, record, eks)
+	if err := os.Rename(h.nextPath(id.UUID), h.recordPath(id.UUID)); err != nil {
+		return fmt.Errorf("keep record: %w", err)
+	}
+	return atomicfile.SyncDir(h.dir(id.UUID))
 }
 
-// keep copies what a running guest's vTPM does not show to the host: its record
-// and its endorsement keys, which are all public.
+// keep copies what a running guest's vTPM does not show to the host: the record
+// that it is about to get and its endorsement keys, which are all public.
 func (h *Host) keep(uuid string, record []byte, eks []quote.EK) error {
 	if err := os.MkdirAll(h.dir(uuid), 0o755); err != nil {
 		return fmt.Errorf("keep record: %w", err)
@@ -76,10 +88,51 @@ func (h *Host) keep(uuid string, record []byte, eks []quote.EK) error {
 	if err := atomicfile.WriteFile(h.eksPath(uuid), keys, 0o644); err != nil {
 		return fmt.Errorf("keep endorsement keys: %w", err)
 	}
-	if err := atomicfile.WriteFile(h.recordPath(uuid), record, 0o644); err != nil {
+	if err := atomicfile.WriteFile(h.nextPath(uuid), record, 0o644); err != nil {
 		return fmt.Errorf("keep record: %w", err)
 	}
 	return nil
+}
+
+// lineage is that of the record which the vTPM has, when that is the one that
+// this host wrote last: nothing else was done to the state. Any other state is a
+// copy, was put back, or comes from elsewhere, and gets a lineage of its own. A
+// record that is half written is ours, if a Bind died on the way.
+func (h *Host) lineage(t transport.TPM, uuid string) (string, error) {
+	have, err := nv.ReadRecord(t)
+	torn := errors.Is(err, nv.ErrNoRecord) || errors.Is(err, nv.ErrTorn)
+	if err != nil && !torn {
+		return "", err
+	}
+	for _, path := range []string{h.nextPath(uuid), h.recordPath(uuid)} {
+		own, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("read record: %w", err)
+		}
+		if !bytes.Equal(own, have) && !(torn && path == h.nextPath(uuid)) {
+			continue
+		}
+		record, err := quote.ParseRecord(own)
+		if err != nil {
+			break
+		}
+		claims, err := quote.ParseClaims(record.Claims)
+		if err != nil {
+			break
+		}
+		return claims.Lineage, nil
+	}
+	return random16(), nil
+}
+
+// random16 is 16 random bytes in hex.
+func random16() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
 }
 
 // kept reads what keep wrote.
@@ -123,14 +176,10 @@ func readEKs(t transport.TPM) ([]quote.EK, error) {
 }
 
 // makeRecord has the host's TPM vouch for a VM and the keys of its vTPM.
-func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK) ([]byte, error) {
-	serial := make([]byte, 16)
-	if _, err := rand.Read(serial); err != nil {
-		return nil, err
-	}
+func (h *Host) makeRecord(ctx context.Context, id Identity, eks []quote.EK, lineage string) ([]byte, error) {
 	claims := quote.Claims{
 		Version: 1, VMUUID: id.UUID, VMName: id.Name,
-		Serial: hex.EncodeToString(serial), Time: h.opts.Now().UTC().Truncate(time.Second).Format(time.RFC3339),
+		Serial: random16(), Lineage: lineage, Time: h.opts.Now().UTC().Truncate(time.Second).Format(time.RFC3339),
 	}
 	for _, ek := range eks {
 		sum := sha256.Sum256(ek.Cert)

@@ -59,6 +59,9 @@ func (h *Host) dir(parts ...string) string {
 
 func (h *Host) recordPath(uuid string) string { return h.dir(uuid, "record.json") }
 
+// nextPath is the record that a Bind is about to write, or a dead one was.
+func (h *Host) nextPath(uuid string) string { return h.dir(uuid, "record.next.json") }
+
 // eksPath is the host's copy of the vTPM's endorsement keys.
 func (h *Host) eksPath(uuid string) string { return h.dir(uuid, "eks.json") }
 

@@ -60,7 +60,7 @@ func TestReleaseToAProvenGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	evidence, err := guest.Make(tpm, nonce, nil)
+	evidence, err := guest.Make(t.Context(), tpm, nonce, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func Check(f Facts, dataDir string) []Line {
 	for _, d := range Dirs(dataDir) {
 		lines = append(lines, checkDir(f, d))
 	}
-	return append(lines, checkNetwork(f), checkHook(f))
+	return append(lines, checkNetwork(f), checkHook(f), checkAttest(f))
 }
 
 // verdict is OK when good, else bad.
@@ -230,6 +230,20 @@ func checkNetwork(f Facts) Line {
 
 func checkHook(f Facts) Line {
 	return line("libvirt hook", verdict(f.Hook == HookCurrent, Missing), or(string(f.Hook), string(HookAbsent)), "installed: it renews vTPM bindings", prepare)
+}
+
+func checkAttest(f Facts) Line {
+	ok, have, fix := f.Attest.Listening, "listening", prepare
+	if !ok {
+		have = "not listening"
+	}
+	switch {
+	case f.Systemd && f.Attest.Units != HookCurrent:
+		ok, have = false, "units "+or(string(f.Attest.Units), string(HookAbsent))
+	case !f.Systemd:
+		fix = "there is no systemd: have whatever starts services here run: ovsactl host attest"
+	}
+	return line("attestation service", verdict(ok, Missing), have, "listening: guests with a vTPM need it to start", fix)
 }
 
 func or(s, other string) string {

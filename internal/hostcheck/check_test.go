@@ -18,7 +18,7 @@ func ready() Facts {
 		Memory: 16 * gib, DiskFree: 100 * gib, Dpkg: true, Packages: map[string]string{},
 		Groups: map[string]bool{"kvm": true, "libvirt": true}, Users: map[string]bool{"libvirt-qemu": true, "tss": true},
 		Dirs: map[string]Dir{}, Libvirt: Libvirt{Up: true}, Network: Network{true, true, true},
-		SecureBoot: SecureBootOn, AppArmor: AppArmor{Enabled: true}, Hook: HookCurrent, Systemd: true,
+		SecureBoot: SecureBootOn, AppArmor: AppArmor{Enabled: true}, Hook: HookCurrent, Systemd: true, Attest: Attest{true, HookCurrent},
 	}
 	for _, p := range packaging.HostPackages() {
 		f.Packages[p.Name] = "9999.1"
@@ -74,6 +74,10 @@ func TestCheck(t *testing.T) {
 		{"directory stricter", func(f *Facts) { f.Dirs["/var/OVSA/iso"] = Dir{0o700} }, "/var/OVSA/iso", OK, "0700", ""},
 		{"network down", func(f *Facts) { f.Network.Active = false }, "network default", Missing, "not running", "start network default"},
 		{"hook of another data directory", func(f *Facts) { f.Hook = HookOther }, "libvirt hook", Missing, "another", "install libvirt hook"},
+		{"no attestation service", func(f *Facts) { f.Attest = Attest{} }, "attestation service", Missing, "units absent", "attestation service"},
+		{"attestation service of another version", func(f *Facts) { f.Attest.Units = HookOther }, "attestation service", Missing, "another version", "attestation service"},
+		{"attestation service that is down", func(f *Facts) { f.Attest.Listening = false }, "attestation service", Missing, "not listening", "attestation service"},
+		{"no attestation service, and no systemd", func(f *Facts) { f.Attest, f.Systemd = Attest{}, false }, "attestation service", Missing, "not listening", ""},
 		{"no hook yet", func(f *Facts) { f.Hook = HookAbsent }, "libvirt hook", Missing, "absent", "restart libvirt"},
 	}
 	for _, tt := range tests {
@@ -108,6 +112,28 @@ func TestKVMWantsLibvirtFirst(t *testing.T) {
 	f.KVM, f.Libvirt.Up = KVM{Reason: "libvirt does not answer"}, false
 	if l := find(t, Check(f, "/var/OVSA"), "KVM"); l.Status != Unknown || l.Fix != prepare {
 		t.Errorf("got %+v", l)
+	}
+}
+
+// The units are written whole, and again when the program or the TPM is another.
+func TestInstallUnits(t *testing.T) {
+	h := Host{DataDir: "/var/OVSA", Units: t.TempDir(), Program: "/usr/bin/ovsactl", TPM: "/dev/tpmrm0"}
+	if got := h.unitsState(); got != HookAbsent {
+		t.Errorf("before: %q", got)
+	}
+	if err := h.InstallUnits(); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.unitsState(); got != HookCurrent {
+		t.Errorf("after: %q", got)
+	}
+	h.Program = "/usr/local/bin/ovsactl"
+	if got := h.unitsState(); got != HookOther {
+		t.Errorf("of another program: %q", got)
+	}
+	h.Program = "ovsactl"
+	if err := h.InstallUnits(); err == nil {
+		t.Error("a program without a path")
 	}
 }
 

@@ -26,6 +26,7 @@ type Facts struct {
 	SecureBoot SecureBoot
 	AppArmor   AppArmor
 	Hook       Hook
+	Attest     Attest
 	Systemd    bool // runs as the init system
 }
 
@@ -87,3 +88,9 @@ const (
 	HookOther   Hook = "of another version or data directory"
 	HookCurrent Hook = "installed"
 )
+
+// Attest is the state of the attestation service.
+type Attest struct {
+	Listening bool // its socket is there and somebody listens
+	Units     Hook // systemd's units for it
+}

@@ -34,7 +34,8 @@ func Gather(ctx context.Context, h Host, probes Probes) Facts {
 	f := Facts{
 		OS: readOS(), User: callingUser(), Virt: cpuFlag(), Memory: memory(), DiskFree: diskFree(h.DataDir),
 		SecureBoot: secureBoot(), AppArmor: appArmor(), Hook: h.hookState(),
-		Dirs: map[string]Dir{}, Groups: map[string]bool{}, UserGroups: map[string]bool{}, Users: map[string]bool{},
+		Attest: Attest{Listening: listens(h.AttestSocket), Units: h.unitsState()},
+		Dirs:   map[string]Dir{}, Groups: map[string]bool{}, UserGroups: map[string]bool{}, Users: map[string]bool{},
 		Systemd: isDir("/run/systemd/system"),
 	}
 	f.KVM = gatherKVM(ctx, probes)
@@ -59,6 +60,16 @@ func Gather(ctx context.Context, h Host, probes Probes) Facts {
 		}
 	}
 	return f
+}
+
+// listens says whether somebody does at a UNIX socket.
+func listens(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 func isDir(path string) bool {

@@ -18,8 +18,11 @@ type Host struct {
 	URI     string // libvirt's
 	DataDir string
 	TPM     string
-	Program string // absolute path of ovsactl, for the hook
+	Program string // absolute path of ovsactl, for the hook and the attestation service
 	Etc     string // libvirt's configuration directory; "" for /etc/libvirt
+	// AttestSocket is where the attestation service listens.
+	AttestSocket string
+	Units        string // systemd's directory of the administrator's units; "" for /etc/systemd/system
 }
 
 // DirSpec is a directory that a host needs.
@@ -102,6 +105,66 @@ func (h Host) InstallHook() error {
 		return nil
 	}
 	return atomicfile.WriteFile(h.hookPath(), []byte(script), 0o755)
+}
+
+func (h Host) unitPath(name string) string {
+	dir := h.Units
+	if dir == "" {
+		dir = "/etc/systemd/system"
+	}
+	return filepath.Join(dir, name)
+}
+
+// unitsState compares the units of the attestation service with those that this
+// program would install.
+func (h Host) unitsState() Hook {
+	units, err := h.hook().AttestUnits()
+	if err != nil {
+		return HookOther
+	}
+	for _, u := range units {
+		have, err := os.ReadFile(h.unitPath(u.Name))
+		if err != nil {
+			return HookAbsent
+		}
+		if string(have) != u.Text {
+			return HookOther
+		}
+	}
+	return HookCurrent
+}
+
+// InstallUnits installs the units of the attestation service, which systemd sees
+// when it reloads.
+func (h Host) InstallUnits() error {
+	units, err := h.hook().AttestUnits()
+	if err != nil {
+		return err
+	}
+	for _, u := range units {
+		if err := atomicfile.WriteFile(h.unitPath(u.Name), []byte(u.Text), 0o644); err != nil {
+			return fmt.Errorf("install attestation service: %w", err)
+		}
+	}
+	return nil
+}
+
+// startAttest installs the attestation service and has systemd listen for it, now
+// and at boot. Guests that run connect to it again by themselves.
+func (h Host) startAttest(ctx context.Context) error {
+	if err := h.InstallUnits(); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"daemon-reload"},
+		{"try-restart", "ovsactl-attest.service"},
+		{"enable", "--now", packaging.AttestSocketUnit},
+	} {
+		if err := (run.Cmd{Path: "systemctl", Args: args}).Run(ctx); err != nil {
+			return fmt.Errorf("start attestation service: %w", err)
+		}
+	}
+	return nil
 }
 
 // defaultNetwork is libvirt's own default network, for hosts whose packages

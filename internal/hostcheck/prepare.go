@@ -44,6 +44,9 @@ func (h Host) Actions(f Facts) []Action {
 	if f.Hook != HookCurrent {
 		add("install libvirt hook "+h.hookPath(), func(context.Context) error { return h.InstallHook() })
 	}
+	if f.Systemd && (f.Attest.Units != HookCurrent || !f.Attest.Listening) {
+		add("install and start the attestation service "+packaging.AttestSocketUnit, func(ctx context.Context) error { return h.startAttest(ctx) })
+	}
 	if !f.Libvirt.Up || f.Hook == HookAbsent || f.Hook == "" {
 		what := "start libvirt"
 		if f.Libvirt.Up {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -37,6 +38,10 @@ type Parts struct {
 	// StartTPM makes a TPM with state in dir answer at socket until ctx ends, and
 	// makes the data directory trust it.
 	StartTPM func(ctx context.Context, dir, socket, dataDir string) error
+	// Attest is the command line, after the program's own name, of the attestation
+	// service, and Socket where it then listens; none in a lab without guests.
+	Attest []string
+	Socket string
 	// PrepareHost runs before libvirtd: hooks, directories.
 	PrepareHost func(ctx context.Context, dataDir string) error
 	// PrepareLibvirt runs when libvirt answers: networks.
@@ -84,6 +89,7 @@ func (s *server) build(ctx context.Context) error {
 		{"libvirt configuration", writeConfig},
 		{"host TPM stand-in", func() error { return s.startTPM(ctx) }},
 		{"host preparation", func() error { return s.parts.PrepareHost(ctx, s.dataDir) }},
+		{"attestation service", func() error { return s.startAttest(ctx) }},
 		{"libvirt", func() error { return s.startLibvirt(ctx) }},
 		{"default network", func() error { return s.parts.PrepareLibvirt(ctx, s.dataDir) }},
 	}
@@ -105,14 +111,35 @@ func (s *server) startTPM(ctx context.Context) error {
 	return s.parts.StartTPM(ctx, tpmState, TPMSocket, s.dataDir)
 }
 
+func (s *server) startAttest(ctx context.Context) error {
+	if len(s.parts.Attest) == 0 {
+		return nil
+	}
+	parent := ctx
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	s.keep(parent, run.Cmd{Path: "/proc/self/exe", Args: s.parts.Attest}, fail)
+	for {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", s.parts.Socket)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func (s *server) startLibvirt(ctx context.Context) error {
 	parent := ctx
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("libvirtd does not answer after %v", startTimeout))
 	defer cancel()
-	s.keep(parent, "virtlogd", fail)
-	s.keep(parent, "libvirtd", fail)
+	s.keep(parent, run.Cmd{Path: "virtlogd"}, fail)
+	s.keep(parent, run.Cmd{Path: "libvirtd"}, fail)
 	for {
 		// libvirtd answers on its socket before its drivers are up; a call waits for them.
 		_, err := run.Cmd{Path: "virsh", Args: []string{"-c", "qemu:///system", "capabilities"}}.Output(ctx)
@@ -129,12 +156,13 @@ func (s *server) startLibvirt(ctx context.Context) error {
 
 // keep runs a daemon in the foreground, again and again, until ctx ends, and
 // tells ended each time it does.
-func (s *server) keep(ctx context.Context, path string, ended func(error)) {
+func (s *server) keep(ctx context.Context, daemon run.Cmd, ended func(error)) {
+	daemon.Dir, daemon.Stdout, daemon.Stderr = "/", os.Stderr, os.Stderr
 	s.daemons.Go(func() {
 		for ctx.Err() == nil {
-			err := run.Cmd{Path: path, Dir: "/", Stdout: os.Stderr, Stderr: os.Stderr}.Run(ctx)
-			fmt.Fprintf(os.Stderr, "lab: %s ended: %v\n", path, err)
-			ended(fmt.Errorf("%s ended", path))
+			err := daemon.Run(ctx)
+			fmt.Fprintf(os.Stderr, "lab: %s ended: %v\n", daemon.Path, err)
+			ended(fmt.Errorf("%s ended", daemon.Path))
 			select {
 			case <-ctx.Done():
 			case <-time.After(500 * time.Millisecond):

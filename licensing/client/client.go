@@ -35,6 +35,7 @@ type Customer struct {
 type Options struct {
 	TPM      *guest.TPM // open for the whole proof, and used by nobody else
 	EventLog []byte     // the firmware's; may be nil
+	Host     guest.Host // vouches for each proof; servers do not take one without
 	Now      func() time.Time
 	Rounds   int                 // through the licence's servers; 0: 5
 	Progress func(string, error) // told of each server that is asked, and why not that one; may be nil

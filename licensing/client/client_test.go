@@ -17,7 +17,7 @@ const vm = "6f1d4c1e-52ab-4b07-9c55-0d6b1f3f0a11"
 
 func acquire(t *testing.T, w *licensetest.World, l licensing.Licence, g licensetest.Guest) (*client.Lease, error) {
 	t.Helper()
-	lease, err := client.Acquire(t.Context(), l, w.Customer(), client.Options{TPM: g.TPM, Rounds: 1})
+	lease, err := client.Acquire(t.Context(), l, w.Customer(), client.Options{TPM: g.TPM, Host: g.Host, Rounds: 1})
 	if err == nil {
 		t.Cleanup(lease.Close)
 	}

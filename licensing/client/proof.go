@@ -79,7 +79,7 @@ func (p *proof) answer(ctx context.Context, c exchange.Challenge, nonce []byte, 
 	if err != nil {
 		return exchange.Finish{}, err
 	}
-	evidence, err := guest.Make(p.options.TPM, nonce, p.options.EventLog)
+	evidence, err := guest.Make(ctx, p.options.TPM, nonce, p.options.EventLog, p.options.Host)
 	if err != nil {
 		return exchange.Finish{}, err
 	}

@@ -16,30 +16,19 @@ import (
 type Claim struct {
 	GUID, Model string
 	Guest       string
+	VM          string    // in which the guest runs, as its host says: a UUID
 	Clock       Clock     // of the guest's TPM
-	Host        HostBoot  // in which the guest runs, as far as its host's record says
+	Life        string    // what is that TPM's alone until its next reset
+	Lineage     string    // of the TPM's state, as its host says
+	Host        HostBoot  // on which the guest runs
 	Subjects    []Subject // what else must not be revoked, now and at renewals; the licence is one by itself
 	Expires     time.Time // a TimeLimit's end comes before it
 }
 
-// HostBoot is a host by the name of its attestation key, and how often its TPM was
-// reset when it vouched for a guest.
-type HostBoot struct {
-	AK     string // "" when there is none
-	Resets uint32
-}
-
-// Clock is how far a guest's TPM has come, as its quotes say: it never goes back,
-// unless to a copy that was made before.
-type Clock struct {
-	Resets, Restarts uint32
-	Millis           uint64
-}
-
 // Claim decides on a claim and counts it. A guest that holds a lease of the
 // licence gets a new one in its place, which takes no other slot. The errors of
-// a decision are ErrNoLicence, ErrArchived, ErrRevoked, ErrExpired, ErrExhausted, ErrRolledBack
-// and ErrClock.
+// a decision are ErrNoLicence, ErrArchived, ErrRevoked, ErrExpired, ErrExhausted,
+// ErrRolledBack, ErrCopied and ErrClock.
 func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, error) {
 	var id [16]byte
 	rand.Read(id[:])
@@ -51,7 +40,7 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Subjects: c.Subjects}
 		lic, err := t.allowed(c.GUID, c.Model, c.Subjects, now)
 		if err == nil {
-			err = t.clocks(c)
+			err = t.same(c, now)
 		}
 		if err == nil {
 			err = t.slot(lic, c.Guest, now)
@@ -127,44 +116,6 @@ func (t *txn) good(lic Licence, subjects []Subject, now time.Time) error {
 		return &refused{fmt.Errorf("%w since %s", ErrExpired, lic.NotAfter.Format(time.RFC3339))}
 	}
 	return nil
-}
-
-// clocks refuses a guest whose TPM is behind, or whose host has booted since it
-// vouched for that guest: nothing that ran before does so now.
-func (t *txn) clocks(c Claim) error {
-	if c.Host.AK != "" {
-		err := t.goesOn("host "+c.Host.AK, Clock{Resets: c.Host.Resets})
-		if errors.Is(err, ErrRolledBack) {
-			return fmt.Errorf("the host's record is of an earlier boot: %w", err)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return t.goesOn(c.Guest, c.Clock)
-}
-
-// goesOn remembers the clock of a guest or a host, and refuses one that is behind.
-func (t *txn) goesOn(whose string, c Clock) error {
-	resets, restarts, millis := int64(c.Resets), int64(c.Restarts), int64(c.Millis)
-	done, err := t.tx.ExecContext(t.ctx, `INSERT INTO guests VALUES ($1, $2, $3, $4)
-		ON CONFLICT (guest) DO UPDATE SET resets = excluded.resets, restarts = excluded.restarts, millis = excluded.millis
-		WHERE guests.resets < excluded.resets
-		OR guests.resets = excluded.resets AND guests.restarts <= excluded.restarts AND guests.millis <= excluded.millis`,
-		whose, resets, restarts, millis)
-	if err != nil {
-		return err
-	}
-	if n, err := done.RowsAffected(); err != nil || n > 0 {
-		return err
-	}
-	var last Clock
-	err = t.tx.QueryRowContext(t.ctx, `SELECT resets, restarts, millis FROM guests WHERE guest = $1`, whose).
-		Scan(&last.Resets, &last.Restarts, &last.Millis)
-	if err != nil {
-		return err
-	}
-	return &refused{fmt.Errorf("%w: from %v to %v", ErrRolledBack, last, c)}
 }
 
 // slot makes the guest's earlier leases end, and refuses where there is no room.

@@ -30,6 +30,8 @@ var (
 	ErrChallenge  = errors.New("the challenge was used, is over, or never was")
 	ErrClock      = errors.New("the clock went back")
 	ErrRolledBack = errors.New("the guest's TPM is behind what it was")
+	ErrCopied     = errors.New("the guest's TPM is a copy")
+	ErrNoGuest    = errors.New("no such guest")
 	ErrTampered   = errors.New("the audit log was changed")
 )
 
@@ -76,6 +78,7 @@ const (
 	KindHost     Kind = "host"     // a host id of claims
 	KindAK       Kind = "ak"       // the TPM name of a host's attestation key, hex
 	KindTCB      Kind = "tcb"      // SHA-256 of a TCB document, hex
+	KindGuest    Kind = "guest"    // the TPM name of a guest's endorsement key, hex
 )
 
 // Subject is one of the things that a decision is about.

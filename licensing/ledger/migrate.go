@@ -37,6 +37,17 @@ var migrations = []string{
 	`CREATE INDEX leases_guest ON leases (guest, guid, model) WHERE ended = 0`,
 	// Licences that are put away: see Archive.
 	`ALTER TABLE licences ADD COLUMN archived BIGINT NOT NULL DEFAULT 0`,
+	// What tells a guest from copies of its TPM, and hosts in a table of their own.
+	`ALTER TABLE guests ADD COLUMN life TEXT NOT NULL DEFAULT '';
+	ALTER TABLE guests ADD COLUMN lineage TEXT NOT NULL DEFAULT '';
+	ALTER TABLE guests ADD COLUMN vm TEXT NOT NULL DEFAULT '';
+	ALTER TABLE guests ADD COLUMN host TEXT NOT NULL DEFAULT '';
+	ALTER TABLE guests ADD COLUMN seen BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE guests ADD COLUMN refused BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE guests ADD COLUMN refused_at BIGINT NOT NULL DEFAULT 0;
+	CREATE TABLE hosts (ak TEXT PRIMARY KEY, resets BIGINT NOT NULL, seen BIGINT NOT NULL);
+	INSERT INTO hosts SELECT substr(guest, 6), resets, 0 FROM guests WHERE guest LIKE 'host %';
+	DELETE FROM guests WHERE guest LIKE 'host %'`,
 }
 
 // migrate brings the schema up to date, in one transaction.

@@ -241,6 +241,7 @@ func newAuthority(t testing.TB) Party {
 type Guest struct {
 	*guest.TPM
 	ID   vtpm.Identity
+	Host guest.Port // to its host's attestation service
 	Path string
 	Stop func()
 }
@@ -256,6 +257,7 @@ func (w *World) StartGuest(t testing.TB, host *vtpmtest.Host, uuid string) Guest
 	if err := h.Bind(t.Context(), g.ID); err != nil {
 		t.Fatal(err)
 	}
+	g.Host = host.Attest(t, uuid)
 	g.Boot(t, host)
 	return g
 }
@@ -274,7 +276,7 @@ func (g *Guest) Boot(t testing.TB, host *vtpmtest.Host) {
 // TCB is the present state of a guest and its host, as they quote it.
 func (w *World) TCB(t testing.TB, g Guest) licensing.TCB {
 	t.Helper()
-	evidence, err := guest.Make(g.TPM, make([]byte, quote.MinNonce), nil)
+	evidence, err := guest.Make(t.Context(), g.TPM, make([]byte, quote.MinNonce), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,11 @@ func sell(t *testing.T, terms licensing.Terms, o server.Options) sold {
 
 func (s *sold) acquire(t *testing.T, g licensetest.Guest) (*client.Lease, error) {
 	t.Helper()
-	lease, err := client.Acquire(t.Context(), s.licence, s.Customer(), client.Options{TPM: g.TPM, Rounds: 1})
+	o := client.Options{TPM: g.TPM, Rounds: 1}
+	if g.Host != "" {
+		o.Host = g.Host
+	}
+	lease, err := client.Acquire(t.Context(), s.licence, s.Customer(), o)
 	if err == nil {
 		t.Cleanup(lease.Close)
 	}
@@ -158,7 +162,7 @@ func TestDishonestProofs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := guest.Make(other.TPM, make([]byte, 32), nil)
+	foreign, err := guest.Make(t.Context(), other.TPM, make([]byte, 32), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

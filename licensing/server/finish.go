@@ -38,7 +38,7 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 	if err := s.limits.take(req, "licence "+string(c.Licence), s.limits.PerLicence); err != nil {
 		return nil, err
 	}
-	p, err := req.prove(c, in)
+	p, err := req.prove(c, in, s.opts.HostFresh)
 	if err == nil {
 		err = p.young(req.now, s.opts.RecordAge)
 	}
@@ -129,7 +129,7 @@ var errState = errors.New("the state of guest and host is none of the licence's 
 func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) (ledger.Lease, error) {
 	refusal := errState
 	for _, tcb := range lic.TCBs {
-		if mismatch := tcb.Match(p.Evidence.PCRs, p.Record.PCRs); mismatch != nil {
+		if mismatch := tcb.Match(p.Evidence.PCRs, p.host.pcrs); mismatch != nil {
 			req.log.Info("not in this TCB", "tcb", tcb.Name, "cause", mismatch.Error())
 			continue
 		}
@@ -139,13 +139,15 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 		}
 		lease, err := s.ledger.Claim(ctx, ledger.Claim{
 			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: p.guest,
+			VM: p.Claims.VMUUID, Life: hex.EncodeToString(p.Life), Lineage: p.Claims.Lineage,
 			Clock: ledger.Clock{Resets: p.GuestClock.ResetCount, Restarts: p.GuestClock.RestartCount, Millis: p.GuestClock.Millis},
-			Host:  ledger.HostBoot{AK: hex.EncodeToString(p.hostAK), Resets: p.Clock.ResetCount},
+			Host:  ledger.HostBoot{ID: p.Claims.HostID, AK: hex.EncodeToString(p.hostAK), Resets: p.host.clock.ResetCount},
 			Subjects: []ledger.Subject{
 				{Kind: ledger.KindCustomer, ID: lic.customer},
 				{Kind: ledger.KindHost, ID: p.Claims.HostID},
 				{Kind: ledger.KindAK, ID: hex.EncodeToString(p.hostAK)},
 				{Kind: ledger.KindTCB, ID: id},
+				{Kind: ledger.KindGuest, ID: p.guest},
 			},
 			Expires: req.now.Add(s.opts.Lease),
 		}, req.now)

@@ -58,6 +58,7 @@ func codeOf(err error) exchange.Code {
 		{ledger.ErrNoLicence, exchange.NotAllowed},
 		{ledger.ErrArchived, exchange.NotAllowed},
 		{ledger.ErrRolledBack, exchange.NotAllowed},
+		{ledger.ErrCopied, exchange.NotAllowed},
 	} {
 		if errors.Is(err, c.err) {
 			return c.code

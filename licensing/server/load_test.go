@@ -97,7 +97,7 @@ func newLoad(b testing.TB, ldg *ledger.Ledger, stored int) *load {
 
 func (l *load) acquire(b testing.TB) *client.Lease {
 	b.Helper()
-	lease, err := client.Acquire(b.Context(), l.licence, l.Customer(), client.Options{TPM: l.guest.TPM, Rounds: 1})
+	lease, err := client.Acquire(b.Context(), l.licence, l.Customer(), client.Options{TPM: l.guest.TPM, Host: l.guest.Host, Rounds: 1})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,12 +17,20 @@ type proof struct {
 	guest  string // hex of its endorsement key's TPM name
 	hostAK []byte // TPM name
 	key    *ecdh.PublicKey
+	host   hostState
+}
+
+// hostState is what a host is in, by its word for this proof, or by its record
+// where no such word is demanded and none was given.
+type hostState struct {
+	pcrs  []quote.PCR
+	clock quote.Clock
 }
 
 // prove verifies that the guest which answered the challenge runs in a VM that an
 // enrolled host vouches for, and that the release key is in its TPM, under the
 // state that it quotes.
-func (req *request) prove(c challenge, in *exchange.Finish) (proof, error) {
+func (req *request) prove(c challenge, in *exchange.Finish, fresh HostFresh) (proof, error) {
 	vm, err := claimedVM(in.Evidence)
 	if err != nil {
 		return proof{}, err
@@ -31,13 +39,17 @@ func (req *request) prove(c challenge, in *exchange.Finish) (proof, error) {
 		Record: quote.Policy{
 			Trust: req.Vendors, AKIssuers: req.Attestation, VM: vm, Now: req.now, Chains: req.chains,
 		},
-		Activated: &quote.Activation{AKName: c.AKName, EKCert: c.EK},
+		Activated: &quote.Activation{AKName: c.AKName, EKCert: c.EK}, RequireHost: fresh == HostRequired,
 	})}
 	if err := p.Err(); err != nil {
 		return proof{}, fmt.Errorf("evidence: %w", err)
 	}
-	if p.AKCert == nil || p.Clock == nil || p.GuestClock == nil || p.Step(quote.StepActivation).Status != quote.Passed {
+	if p.AKCert == nil || p.Clock == nil || p.GuestClock == nil || p.Life == nil || p.Step(quote.StepActivation).Status != quote.Passed {
 		return proof{}, errors.New("evidence: the host is not enrolled, or the guest was not challenged")
+	}
+	p.host = hostState{p.Record.PCRs, *p.Clock}
+	if p.HostClock != nil {
+		p.host = hostState{p.Evidence.Host.PCRs, *p.HostClock}
 	}
 	if string(quote.ReleaseName(in.Certification.Public)) != string(c.ReleaseName) {
 		return proof{}, errors.New("another release key than the challenge's")

@@ -80,11 +80,22 @@ type Options struct {
 	Lease      time.Duration // that a lease lasts; 10 minutes
 	ProofEvery time.Duration // that a lease is renewed without another proof; 24 hours
 	RecordAge  time.Duration // that a host's record may have; 0 is any age
+	HostFresh  HostFresh     // whether hosts have to vouch for each proof; HostRequired
 	Limits     Limits
 	Now        func() time.Time // nil: time.Now
 	Log        *slog.Logger     // nil: none
 	Metrics    prometheus.Registerer
 }
+
+// HostFresh says whether the host of a guest has to vouch for each proof of it.
+type HostFresh string
+
+const (
+	HostRequired HostFresh = "required"
+	// HostOff takes the host's word of the guest's start for that. Whoever has a copy
+	// of a vTPM, and nothing else, then gets keys.
+	HostOff HostFresh = "off"
+)
 
 // Server answers guests. It is safe for concurrent use.
 type Server struct {
@@ -107,6 +118,12 @@ func New(l Ledger, o Options) (*Server, error) {
 	}
 	if o.ProofEvery == 0 {
 		o.ProofEvery = 24 * time.Hour
+	}
+	if o.HostFresh == "" {
+		o.HostFresh = HostRequired
+	}
+	if o.HostFresh != HostRequired && o.HostFresh != HostOff {
+		return nil, fmt.Errorf("host's word %q: want %q or %q", o.HostFresh, HostRequired, HostOff)
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -107,7 +107,7 @@ func eachChange[T any](v T, f func(name string, changed T)) {
 			if leaf.Kind() == reflect.Slice {
 				leaf = leaf.Index(i)
 			} else {
-				leaf = leaf.Field(i)
+				leaf = reflect.Indirect(leaf).Field(i)
 			}
 		}
 		change(leaf)
@@ -115,6 +115,9 @@ func eachChange[T any](v T, f func(name string, changed T)) {
 	}
 	walk = func(path []int, name string, t reflect.Value) {
 		switch {
+		case t.Kind() == reflect.Pointer && !t.IsNil():
+			walk(path, name, t.Elem())
+		case t.Kind() == reflect.Pointer: // absent
 		case t.Kind() == reflect.Struct:
 			for i := range t.NumField() {
 				walk(append(slices.Clone(path), i), name+"."+t.Type().Field(i).Name, t.Field(i))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/vtpm/attest"
+	"github.com/ovsactl/ovsactl/vtpm/internal/roots"
 	"github.com/ovsactl/ovsactl/vtpm/nv"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
@@ -30,10 +31,14 @@ const (
 	nvECCCert = 0x01c00016
 )
 
-// Quote opens the TPM at path, see Open, and makes evidence for nonce, which
-// must be from quote.MinNonce to quote.MaxNonce bytes. The event log goes with
-// it when path is a device and the log may be read.
-func Quote(ctx context.Context, path string, nonce []byte) (quote.Evidence, error) {
+// Host is asked to vouch for a proof: a Port.
+type Host interface {
+	Attest(ctx context.Context, request quote.HostRequest) (*quote.HostQuote, error)
+}
+
+// Quote opens the TPM at path, see Open, and makes evidence for nonce, as Make
+// does. The event log goes with it when path is a device and the log may be read.
+func Quote(ctx context.Context, path string, nonce []byte, host Host) (quote.Evidence, error) {
 	t, err := Open(ctx, path)
 	if errors.Is(err, os.ErrNotExist) {
 		return quote.Evidence{}, hint.Wrap(err, "this machine has no TPM there: give the role a vTPM in its manifest")
@@ -48,39 +53,56 @@ func Quote(ctx context.Context, path string, nonce []byte) (quote.Evidence, erro
 			return quote.Evidence{}, err
 		}
 	}
-	return Make(t, nonce, log)
+	return Make(ctx, t, nonce, log, host)
 }
 
-// Make makes evidence with a TPM that is open. It leaves nothing in the TPM.
-func Make(t transport.TPM, nonce, log []byte) (quote.Evidence, error) {
+// Make makes evidence with a TPM that is open, for a nonce from quote.MinNonce to
+// quote.MaxNonce bytes. It leaves nothing in the TPM. Without a host the evidence
+// has no word of it, which servers do not take.
+func Make(ctx context.Context, t transport.TPM, nonce, log []byte, host Host) (quote.Evidence, error) {
 	if len(nonce) < quote.MinNonce || len(nonce) > quote.MaxNonce {
 		return quote.Evidence{}, fmt.Errorf("quote for a nonce of %d bytes: want %d to %d", len(nonce), quote.MinNonce, quote.MaxNonce)
 	}
+	e, ak, err := quoteGuest(roots.Within(ctx, t), nonce, log)
+	if err != nil || host == nil {
+		return e, err
+	}
+	e.Host, err = host.Attest(ctx, quote.HostRequest{Version: 1, Nonce: nonce, AK: ak})
+	return e, err
+}
+
+// quoteGuest makes all of the evidence that the guest's own TPM can give, and
+// returns the name of the key that signed it.
+func quoteGuest(t transport.TPM, nonce, log []byte) (e quote.Evidence, name []byte, err error) {
 	record, err := nv.ReadRecord(t)
 	if errors.Is(err, nv.ErrNoRecord) {
-		return quote.Evidence{}, hint.Wrap(err, "shut the guest down and start it again: each start binds its vTPM")
+		return e, nil, hint.Wrap(err, "shut the guest down and start it again: each start binds its vTPM")
 	}
 	if err != nil {
-		return quote.Evidence{}, fmt.Errorf("read the host's record: %w", err)
+		return e, nil, fmt.Errorf("read the host's record: %w", err)
 	}
 	certs, err := readCerts(t)
 	if err != nil {
-		return quote.Evidence{}, err
+		return e, nil, err
 	}
 	ak, err := createAK(t)
 	if err != nil {
-		return quote.Evidence{}, err
+		return e, nil, err
 	}
 	defer ak.flush(t)
 	extra := quote.GuestExtraData(nonce, quote.Digest(record))
 	signed, err := attest.Quote(t, ak.handle, quote.DefaultGuestPCRs(), extra[:])
 	if err != nil {
-		return quote.Evidence{}, err
+		return e, nil, err
+	}
+	life, err := ak.certifyLife(t, nonce)
+	if err != nil {
+		return e, nil, err
 	}
 	return quote.Evidence{
 		Version: 1, Nonce: nonce, Attest: signed.Attest, Signature: signed.Signature, PCRs: signed.PCRs,
-		AK: ak.public, EKs: certs, EventLog: log, Record: record,
-	}, nil
+		AK: ak.public, EKs: certs, EventLog: log, Record: record, Life: life,
+	}, ak.handle.Name.Buffer, nil
 }
 
 // readCerts reads the EK certificates that the vTPM was made with.

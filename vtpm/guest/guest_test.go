@@ -37,7 +37,7 @@ func TestQuoteVerifies(t *testing.T) {
 	record := hostRecord(t, host, cert, ekName)
 	writeRecord(t, guest, record)
 
-	evidence, err := Quote(t.Context(), "unix:"+guest, nonce)
+	evidence, err := Quote(t.Context(), "unix:"+guest, nonce, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestQuoteVerifies(t *testing.T) {
 	if r := quote.VerifyEvidence(doc, bytes.Repeat([]byte{8}, 32), policy); r.OK() {
 		t.Error("verifies for another nonce")
 	}
-	again, err := Quote(t.Context(), "unix:"+guest, nonce)
+	again, err := Quote(t.Context(), "unix:"+guest, nonce, nil)
 	if err != nil || !bytes.Equal(again.AK, evidence.AK) {
 		t.Errorf("a second quote: %v, the same AK %v", err, bytes.Equal(again.AK, evidence.AK))
 	}
@@ -95,27 +95,27 @@ func TestEKName(t *testing.T) {
 
 func TestQuoteSaysWhatIsMissing(t *testing.T) {
 	tpm := startTPM(t)
-	if _, err := Quote(t.Context(), "unix:"+tpm, nonce); !errors.Is(err, nv.ErrNoRecord) || hint.Of(err) == "" {
+	if _, err := Quote(t.Context(), "unix:"+tpm, nonce, nil); !errors.Is(err, nv.ErrNoRecord) || hint.Of(err) == "" {
 		t.Errorf("without a record: %v", err)
 	}
 	chunks := nv.Chunks(make([]byte, 3000))
 	define(t, tpm, nv.Base, chunks[0])
-	if _, err := Quote(t.Context(), "unix:"+tpm, nonce); !errors.Is(err, nv.ErrTorn) {
+	if _, err := Quote(t.Context(), "unix:"+tpm, nonce, nil); !errors.Is(err, nv.ErrTorn) {
 		t.Errorf("with half a record: %v", err)
 	}
 	define(t, tpm, nv.Base+1, nil)
-	if _, err := Quote(t.Context(), "unix:"+tpm, nonce); !errors.Is(err, nv.ErrTorn) {
+	if _, err := Quote(t.Context(), "unix:"+tpm, nonce, nil); !errors.Is(err, nv.ErrTorn) {
 		t.Errorf("with a piece that was never written: %v", err)
 	}
-	if _, err := Quote(t.Context(), "unix:"+tpm, nil); err == nil {
+	if _, err := Quote(t.Context(), "unix:"+tpm, nil, nil); err == nil {
 		t.Error("no nonce: no error")
 	}
-	if _, err := Quote(t.Context(), "unix:"+tpm+".absent", nonce); !errors.Is(err, os.ErrNotExist) || hint.Of(err) == "" {
+	if _, err := Quote(t.Context(), "unix:"+tpm+".absent", nonce, nil); !errors.Is(err, os.ErrNotExist) || hint.Of(err) == "" {
 		t.Errorf("no TPM: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Quote(ctx, "unix:"+tpm, nonce); !errors.Is(err, context.Canceled) {
+	if _, err := Quote(ctx, "unix:"+tpm, nonce, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -133,7 +133,7 @@ func hostRecord(t *testing.T, host string, cert, ekName []byte) []byte {
 	claims, err := quote.Claims{
 		Version: 1, VMUUID: vm, VMName: "ovsa_runtime", HostID: quote.HostID(nil, ak.handle.Name.Buffer),
 		EKs:    []quote.EKClaim{{Algorithm: quote.ECCP384, CertSHA256: hex.EncodeToString(sum[:]), Name: hex.EncodeToString(ekName)}},
-		Serial: "000102030405060708090a0b0c0d0e0f", Time: "2026-11-23T11:59:00Z",
+		Serial: "000102030405060708090a0b0c0d0e0f", Lineage: "101112131415161718191a1b1c1d1e1f", Time: "2026-11-23T11:59:00Z",
 	}.Marshal()
 	if err != nil {
 		t.Fatal(err)

@@ -129,17 +129,12 @@ func (k *ReleaseKey) Certify(ctx context.Context, nonce []byte) (quote.Certifica
 		return quote.Certification{}, err
 	}
 	defer ak.flush(t)
-	extra := quote.ReleaseExtraData(nonce)
-	rsp, err := tpm2.Certify{
-		ObjectHandle:   tpm2.AuthHandle{Handle: k.key.Handle, Name: k.key.Name, Auth: tpm2.PasswordAuth(nil)},
-		SignHandle:     tpm2.AuthHandle{Handle: ak.handle.Handle, Name: ak.handle.Name, Auth: tpm2.PasswordAuth(nil)},
-		QualifyingData: tpm2.TPM2BData{Buffer: extra[:]},
-		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
-	}.Execute(t)
+	c, err := ak.certify(t, tpm2.NamedHandle{Handle: k.key.Handle, Name: k.key.Name}, quote.ReleaseExtraData(nonce))
 	if err != nil {
 		return quote.Certification{}, fmt.Errorf("certify release key: %w", err)
 	}
-	return quote.Certification{Public: k.Public(), Attest: rsp.CertifyInfo.Bytes(), Signature: tpm2.Marshal(rsp.Signature)}, nil
+	c.Public = k.Public()
+	return c, nil
 }
 
 // Open opens what quote.SealToRelease made with the same info.

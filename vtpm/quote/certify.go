@@ -66,7 +66,7 @@ func VerifyCertify(c Certification, ak, nonce, policy []byte) (*ecdh.PublicKey, 
 	if err != nil {
 		return nil, fmt.Errorf("verify release key: attestation key: %w", err)
 	}
-	if err := c.checkAttest(signer, nonce); err != nil {
+	if err := c.checkAttest(signer, ReleaseExtraData(nonce), handleEndorsement); err != nil {
 		return nil, fmt.Errorf("verify release key: %w", err)
 	}
 	key, err := releaseKey(c.Public, policy)
@@ -76,8 +76,10 @@ func VerifyCertify(c Certification, ak, nonce, policy []byte) (*ecdh.PublicKey, 
 	return key, nil
 }
 
-// checkAttest insists that the attestation is signer's, for nonce, about c.Public.
-func (c Certification) checkAttest(signer public, nonce []byte) error {
+// checkAttest insists that the attestation is signer's, a primary key of the
+// endorsement hierarchy, with qualifying data extra, about c.Public, a primary key
+// of the hierarchy with that handle.
+func (c Certification) checkAttest(signer public, extra [32]byte, hierarchy uint32) error {
 	a, err := parseAttest(c.Attest, typeCertify)
 	if err != nil {
 		return fmt.Errorf("parse attestation: %w", err)
@@ -91,23 +93,27 @@ func (c Certification) checkAttest(signer public, nonce []byte) error {
 	if err := verifySignature(signer, c.Signature, c.Attest); err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}
-	if extra := ReleaseExtraData(nonce); subtle.ConstantTimeCompare(a.extra, extra[:]) != 1 {
+	if subtle.ConstantTimeCompare(a.extra, extra[:]) != 1 {
 		return errors.New("the certification is for another nonce")
 	}
 	name := objectName(c.Public)
 	if !bytes.Equal(a.name, name) {
 		return errors.New("another key was certified")
 	}
-	if !bytes.Equal(a.signer, primaryName(signer.name)) || !bytes.Equal(a.qualified, primaryName(name)) {
-		return errors.New("the keys are not primary keys of the endorsement hierarchy")
+	if !bytes.Equal(a.signer, primaryName(handleEndorsement, signer.name)) {
+		return errors.New("who certifies is no primary key of the endorsement hierarchy")
+	}
+	if !bytes.Equal(a.qualified, primaryName(hierarchy, name)) {
+		return fmt.Errorf("the key is no primary key of the %s hierarchy", hierarchyNames[hierarchy])
 	}
 	return nil
 }
 
-// primaryName is the qualified name of a primary key in the endorsement
-// hierarchy, Part 1, 16.4.
-func primaryName(name []byte) []byte {
-	return objectName(append(binary.BigEndian.AppendUint32(nil, handleEndorsement), name...))
+var hierarchyNames = map[uint32]string{handleEndorsement: "endorsement", handleNull: "null"}
+
+// primaryName is the qualified name of a primary key in a hierarchy, Part 1, 16.4.
+func primaryName(hierarchy uint32, name []byte) []byte {
+	return objectName(append(binary.BigEndian.AppendUint32(nil, hierarchy), name...))
 }
 
 // releaseKey is the key in a public area, which has to be to the byte that of a

@@ -21,15 +21,17 @@ type certifySpec struct {
 	public []byte
 	name   []byte // nil: of public
 	signer []byte // nil: of ak
-	whole  []byte // the qualified name; nil: of public
+	whole  []byte // the qualified name; nil: of public, in hierarchy
 	after  []byte
+
+	hierarchy uint32
 }
 
 func newCertify(key *ecdsa.PublicKey) certifySpec {
 	extra := ReleaseExtraData(testNonce)
 	return certifySpec{
 		ak: eccAK(keys().ak), magic: generatedMagic, kind: typeCertify,
-		extra: extra[:], public: releasePublic(attrRelease, testReleasePolicy(), key),
+		extra: extra[:], public: releasePublic(attrRelease, testReleasePolicy(), key), hierarchy: handleEndorsement,
 	}
 }
 
@@ -51,10 +53,10 @@ func (s certifySpec) sign() Certification {
 		s.name = name
 	}
 	if s.whole == nil {
-		s.whole = primaryName(name)
+		s.whole = primaryName(s.hierarchy, name)
 	}
 	if s.signer == nil {
-		s.signer = primaryName(objectName(s.ak.public()))
+		s.signer = primaryName(handleEndorsement, objectName(s.ak.public()))
 	}
 	b := binary.BigEndian.AppendUint32(nil, s.magic)
 	b = binary.BigEndian.AppendUint16(b, s.kind)

@@ -21,6 +21,7 @@ type Claims struct {
 	HostID  string    `json:"host_id"` // see HostID
 	EKs     []EKClaim `json:"eks"`     // at least one, one per algorithm
 	Serial  string    `json:"serial"`  // 16 random bytes in hex
+	Lineage string    `json:"lineage"` // 16 random bytes in hex: others when the host finds another state than it left
 	Time    string    `json:"time"`    // RFC 3339, UTC, whole seconds
 }
 
@@ -83,6 +84,8 @@ func (c Claims) check() error {
 		return errors.New("host_id is not 32 to 160 characters")
 	case !isHex(c.Serial, 16, 16):
 		return errors.New("serial is not 16 bytes in hex")
+	case !isHex(c.Lineage, 16, 16):
+		return errors.New("lineage is not 16 bytes in hex")
 	case len(c.EKs) == 0 || len(c.EKs) > 2:
 		return fmt.Errorf("%d endorsement keys, want 1 or 2", len(c.EKs))
 	}

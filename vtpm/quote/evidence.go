@@ -30,6 +30,9 @@ type Evidence struct {
 	EKs       [][]byte `json:"eks"`                 // certificates, DER
 	EventLog  []byte   `json:"event_log,omitempty"` // the firmware's, crypto-agile
 	Record    []byte   `json:"record"`              // as it is in the vTPM's NVRAM
+
+	Life Certification `json:"life"`           // of a primary key of the null hierarchy, with LifeExtraData
+	Host *HostQuote    `json:"host,omitempty"` // the host's word for this nonce
 }
 
 // Marshal returns the one encoding of e that ParseEvidence accepts.
@@ -66,6 +69,8 @@ func (e Evidence) check() error {
 		return fmt.Errorf("%d endorsement key certificates, want 1 or 2", len(e.EKs))
 	case len(e.Record) == 0:
 		return errors.New("no record")
+	case len(e.Life.Public) == 0:
+		return errors.New("nothing about the life of the TPM")
 	}
 	return nil
 }

@@ -71,3 +71,17 @@ func FuzzParseLog(f *testing.F) {
 		}
 	})
 }
+
+func FuzzHostMessages(f *testing.F) {
+	f.Add(must(HostRequest{Version: 1, Nonce: testNonce, AK: objectName(nil)}.Marshal()))
+	f.Add(must(HostAnswer{Version: 1, Nonce: testNonce, Quote: newVM(f).sign().Host}.Marshal()))
+	f.Add(must(HostAnswer{Version: 1, Problem: ProblemHost}.Marshal()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := ParseHostRequest(b); err == nil && !bytes.Equal(must(r.Marshal()), b) {
+			t.Errorf("%q is not its one encoding", b)
+		}
+		if a, err := ParseHostAnswer(b); err == nil && !bytes.Equal(must(a.Marshal()), b) {
+			t.Errorf("%q is not its one encoding", b)
+		}
+	})
+}

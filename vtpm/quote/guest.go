@@ -17,7 +17,8 @@ type EvidencePolicy struct {
 	RequireLog bool   // evidence without an event log is a failure
 	Previous   *Clock // of earlier evidence from the same vTPM
 
-	Activated *Activation // nil: the guest was not challenged, which is a warning
+	RequireHost bool        // evidence without the host's word for this nonce is a failure
+	Activated   *Activation // nil: the guest was not challenged, which is a warning
 }
 
 // Activation is that a guest gave back the secret of MakeCredential: this AK and
@@ -44,7 +45,15 @@ const (
 	StepGuestExpected = "guest PCR values"
 	StepGuestLog      = "guest event log"
 	StepGuestClock    = "guest clock"
+	StepGuestLife     = "life of the vTPM"
 	StepActivation    = "guest AK ↔ EK"
+
+	StepHostNow         = "host now"
+	StepHostNowSign     = "host now: signature"
+	StepHostNowExtra    = "host now: nonce, virtual machine and keys are signed"
+	StepHostNowPCRs     = "host now: PCRs"
+	StepHostNowMeasured = "host now: boot PCRs measured"
+	StepHostNowClock    = "host now: clock"
 )
 
 // VerifyEvidence verifies a guest's evidence for a nonce that the caller gave out
@@ -80,9 +89,11 @@ func VerifyEvidence(evidence, nonce []byte, p EvidencePolicy) Result {
 	}
 	r.Evidence = v.evidence
 	r.Steps = append(steps, runChecks(v.checks())...)
+	r.Steps = append(r.Steps, v.verifyHost(r)...)
 	if r.Step(StepGuestAttest).Status == Passed {
 		r.GuestClock = &v.attest.clock
 	}
+	r.Life, r.HostClock = v.life, v.hostClock
 	return r
 }
 
@@ -95,6 +106,9 @@ type guestVerifier struct {
 	recordOK bool
 	attest   attest
 	ak       public
+
+	life      []byte
+	hostClock *Clock
 }
 
 func (v *guestVerifier) checks() []check {
@@ -112,14 +126,21 @@ func (v *guestVerifier) checks() []check {
 		{StepGuestExpected, false, v.checkExpected},
 		{StepGuestLog, false, v.checkLog},
 		{StepGuestClock, false, v.checkClock},
+		{StepGuestLife, false, v.checkLife},
 		{StepActivation, false, v.checkActivation},
 	}
 }
 
 func (v *guestVerifier) skipAll() []Step {
+	all := append(v.checks(), (&hostVerifier{guestVerifier: v}).checks()...)
+	return skipped(all, StepEvidence+" or "+StepNonce+" failed")
+}
+
+// skipped are checks that do not run.
+func skipped(checks []check, why string) []Step {
 	var steps []Step
-	for _, c := range v.checks() {
-		steps = append(steps, Step{c.name, Skipped, "not run: " + StepEvidence + " or " + StepNonce + " failed"})
+	for _, c := range checks {
+		steps = append(steps, Step{c.name, Skipped, "not run: " + why})
 	}
 	return steps
 }

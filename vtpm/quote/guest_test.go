@@ -16,7 +16,10 @@ type vm struct {
 	host     *host
 	ak       akSpec
 	spec     wireSpec
-	evidence Evidence // what signing does not fill
+	life     certifySpec
+	now      *wireSpec // the host's word; nil: none
+	nowKey   akSpec    // what that is signed with
+	evidence Evidence  // what signing does not fill
 }
 
 func newVM(t testing.TB) *vm {
@@ -34,6 +37,13 @@ func newVM(t testing.TB) *vm {
 			v.spec.pcrs[i].Digest = make([]byte, 32)
 		}
 	}
+	extra := LifeExtraData(testNonce)
+	v.life = certifySpec{
+		ak: v.ak, magic: generatedMagic, kind: typeCertify, extra: extra[:],
+		public: eccAK(newECC(elliptic.P256())).public(), hierarchy: handleNull,
+	}
+	now := newSpec(DefaultPCRs())
+	v.now, v.nowKey = &now, h.ak
 	return v
 }
 
@@ -45,6 +55,15 @@ func (v *vm) sign() Evidence {
 	}
 	e.Attest, e.PCRs, e.AK = v.spec.bytes(), v.spec.pcrs, v.ak.public()
 	e.Signature = v.ak.sign(e.Attest)
+	e.Life = v.life.sign()
+	if v.now != nil {
+		if v.now.extra == nil {
+			sum := HostExtraData(e.Nonce, v.host.claims.VMUUID, Digest(e.Record), objectName(e.AK))
+			v.now.extra = sum[:]
+		}
+		word := v.now.bytes()
+		e.Host = &HostQuote{Attest: word, Signature: v.nowKey.sign(word), PCRs: v.now.pcrs}
+	}
 	return e
 }
 
@@ -75,7 +94,7 @@ func testLog() ([]byte, map[int][]byte) {
 }
 
 func (v *vm) policy() EvidencePolicy {
-	return EvidencePolicy{Record: v.host.policy(), RequireLog: true}
+	return EvidencePolicy{Record: v.host.policy(), RequireLog: true, RequireHost: true}
 }
 
 func TestEvidenceThatVerifies(t *testing.T) {
@@ -99,8 +118,185 @@ func TestEvidenceThatVerifies(t *testing.T) {
 			t.Errorf("%s: %s (%s), want %s", s.Name, s.Status, s.Detail, want)
 		}
 	}
-	if r.GuestClock == nil || r.Evidence == nil || r.Claims.VMUUID != testVM {
+	if r.GuestClock == nil || r.HostClock == nil || r.Evidence == nil || r.Claims.VMUUID != testVM {
 		t.Errorf("result %+v", r)
+	}
+	if !bytes.Equal(r.Life, objectName(v.life.public)) {
+		t.Errorf("life %x", r.Life)
+	}
+}
+
+// Offline, nobody answers for the host: its record stands alone.
+func TestEvidenceWithoutTheHost(t *testing.T) {
+	v := newVM(t)
+	v.now = nil
+	p := v.policy()
+	p.RequireHost = false
+	r := VerifyEvidence(must(v.sign().Marshal()), testNonce, p)
+	if got := r.Step(StepHostNow); got.Status != Skipped || !r.OK() || r.HostClock != nil {
+		t.Errorf("%+v, %v, %v", got, r.Err(), r.HostClock)
+	}
+	p.RequireHost = true
+	wantFailure(t, VerifyEvidence(must(v.sign().Marshal()), testNonce, p), StepHostNow)
+}
+
+// What is there is judged, whether it is asked for or not.
+func TestWordOfTheHostThatFails(t *testing.T) {
+	extra := func(v *vm, nonce []byte, vm string, record [32]byte, ak []byte) {
+		sum := HostExtraData(nonce, vm, record, ak)
+		v.now.extra = sum[:]
+	}
+	guest := func(v *vm) []byte { return objectName(v.ak.public()) }
+	for name, tt := range map[string]struct {
+		step     string
+		vm       func(*vm)
+		evidence func(*Evidence)
+	}{
+		"a record in its place": {step: StepHostNowExtra, vm: func(v *vm) {
+			sum := BindExtraData(must(v.host.claims.Marshal()))
+			v.now.extra = sum[:]
+		}},
+		"replayed: for another nonce": {step: StepHostNowExtra, vm: func(v *vm) {
+			extra(v, bytes.Repeat([]byte{8}, 32), testVM, Digest(v.evidence.Record), guest(v))
+		}},
+		"for another virtual machine": {step: StepHostNowExtra, vm: func(v *vm) {
+			extra(v, testNonce, otherVM, Digest(v.evidence.Record), guest(v))
+		}},
+		"for another record": {step: StepHostNowExtra, vm: func(v *vm) {
+			extra(v, testNonce, testVM, Digest([]byte("the one before")), guest(v))
+		}},
+		"for another guest's key": {step: StepHostNowExtra, vm: func(v *vm) {
+			extra(v, testNonce, testVM, Digest(v.evidence.Record), objectName([]byte("another")))
+		}},
+		"by another host's key":             {step: StepHostNowSign, vm: func(v *vm) { v.nowKey = eccAK(newECC(elliptic.P256())) }},
+		"with a changed signature":          {step: StepHostNowSign, evidence: func(e *Evidence) { e.Host.Signature[10] ^= 1 }},
+		"forged magic":                      {step: StepHostNow, vm: func(v *vm) { v.now.magic++ }},
+		"a certification":                   {step: StepHostNow, vm: func(v *vm) { v.now.kind = typeCertify }},
+		"cut short":                         {step: StepHostNow, evidence: func(e *Evidence) { e.Host.Attest = e.Host.Attest[:60] }},
+		"bytes after it":                    {step: StepHostNow, vm: func(v *vm) { v.now.after = []byte{1} }},
+		"fewer registers":                   {step: StepHostNowPCRs, vm: func(v *vm) { v.now.selections[0].mask[0] = 0x7f }},
+		"values that were not signed":       {step: StepHostNowPCRs, evidence: func(e *Evidence) { e.Host.PCRs[2].Digest = bytes.Repeat([]byte{1}, 32) }},
+		"registers that were not measured":  {step: StepHostNowMeasured, vm: func(v *vm) { v.now.pcrs[4].Digest = make([]byte, 32) }},
+		"an earlier boot than the record's": {step: StepHostNowClock, vm: func(v *vm) { v.now.clock.ResetCount-- }},
+		"earlier in the record's boot":      {step: StepHostNowClock, vm: func(v *vm) { v.now.clock.Millis-- }},
+		"a clock value that is no boolean":  {step: StepHostNowClock, vm: func(v *vm) { v.now.safe = 2 }},
+		"a record that does not parse":      {step: StepHostNow, evidence: func(e *Evidence) { e.Record = []byte("{}") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVM(t)
+			if tt.vm != nil {
+				tt.vm(v)
+			}
+			e := v.sign()
+			if tt.evidence != nil {
+				tt.evidence(&e)
+			}
+			p := v.policy()
+			p.RequireHost = false
+			r := VerifyEvidence(must(e.Marshal()), testNonce, p)
+			if r.Step(tt.step).Status != Failed || r.OK() {
+				t.Errorf("%+v, %v", r.Step(tt.step), r.Err())
+			}
+		})
+	}
+}
+
+// A host may have started again since it made the record.
+func TestWordOfALaterBoot(t *testing.T) {
+	v := newVM(t)
+	v.now.clock, v.now.safe = Clock{90, 4, 0}, 0 // it lost its power
+	r := VerifyEvidence(must(v.sign().Marshal()), testNonce, v.policy())
+	if got := r.Step(StepHostNowClock); !r.OK() || got.Status != Warning || r.HostClock.ResetCount != 4 {
+		t.Errorf("%+v, %v", got, r.Err())
+	}
+}
+
+// The name of the TPM's life is a key that only this life of this TPM has.
+func TestLifeThatFails(t *testing.T) {
+	for name, change := range map[string]func(*vm){
+		"of the endorsement hierarchy": func(v *vm) { v.life.hierarchy = handleEndorsement },
+		"for another nonce": func(v *vm) {
+			extra := LifeExtraData(bytes.Repeat([]byte{8}, 32))
+			v.life.extra = extra[:]
+		},
+		"a release key's certification": func(v *vm) {
+			extra := ReleaseExtraData(testNonce)
+			v.life.extra = extra[:]
+		},
+		"certified by another key":             func(v *vm) { v.life.ak = eccAK(newECC(elliptic.P256())) },
+		"another key than the one certified":   func(v *vm) { v.life.name = objectName([]byte("another")) },
+		"forged magic":                         func(v *vm) { v.life.magic++ },
+		"a quote":                              func(v *vm) { v.life.kind = typeQuote },
+		"bytes after it":                       func(v *vm) { v.life.after = []byte{1} },
+		"a key that was brought in":            func(v *vm) { v.life.public = without(attrSensitiveDataOrigin) },
+		"a key that may leave its TPM":         func(v *vm) { v.life.public = without(attrFixedTPM) },
+		"a key that may get another parent":    func(v *vm) { v.life.public = without(attrFixedParent) },
+		"a public area with bytes after it":    func(v *vm) { v.life.public = append(v.life.public, 0) },
+		"certified by a key of another branch": func(v *vm) { v.life.signer = objectName([]byte("qualified")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVM(t)
+			change(v)
+			r := VerifyEvidence(must(v.sign().Marshal()), testNonce, v.policy())
+			wantFailure(t, r, StepGuestLife)
+			if r.Life != nil {
+				t.Error("there is a life all the same")
+			}
+		})
+	}
+	e := newVM(t).sign()
+	e.Life = Certification{}
+	if _, err := e.Marshal(); err == nil {
+		t.Error("evidence without a life")
+	}
+}
+
+// without is the public area of a key that lacks an attribute.
+func without(attribute uint32) []byte {
+	spec := eccAK(newECC(elliptic.P256()))
+	spec.attributes &^= attribute
+	return spec.public()
+}
+
+// One message each way, in one encoding.
+func TestHostMessages(t *testing.T) {
+	request := HostRequest{Version: 1, Nonce: testNonce, AK: objectName([]byte("ak"))}
+	line := must(request.Marshal())
+	if got, err := ParseHostRequest(line); err != nil || !bytes.Equal(must(got.Marshal()), line) {
+		t.Errorf("%v", err)
+	}
+	for name, bad := range map[string]HostRequest{
+		"version":      {Version: 2, Nonce: testNonce, AK: request.AK},
+		"short nonce":  {Version: 1, Nonce: testNonce[:15], AK: request.AK},
+		"long nonce":   {Version: 1, Nonce: make([]byte, 65), AK: request.AK},
+		"short name":   {Version: 1, Nonce: testNonce, AK: request.AK[:33]},
+		"name of SHA1": {Version: 1, Nonce: testNonce, AK: append([]byte{0, algSHA1}, request.AK[2:]...)},
+	} {
+		if _, err := bad.Marshal(); err == nil {
+			t.Errorf("%s: encoded", name)
+		}
+		if _, err := ParseHostRequest(must(marshal(bad, MaxHostRequest))); err == nil {
+			t.Errorf("%s: parsed", name)
+		}
+	}
+	for name, bad := range map[string]HostAnswer{
+		"version":                {Version: 2, Problem: ProblemRate},
+		"nothing":                {Version: 1},
+		"a quote with a problem": {Version: 1, Quote: &HostQuote{}, Problem: ProblemRate},
+		"a long problem":         {Version: 1, Problem: Problem(bytes.Repeat([]byte{'x'}, 65))},
+		"a long nonce":           {Version: 1, Problem: ProblemRate, Nonce: make([]byte, 65)},
+	} {
+		if _, err := bad.Marshal(); err == nil {
+			t.Errorf("%s: encoded", name)
+		}
+		if _, err := ParseHostAnswer(must(marshal(bad, MaxHostAnswer))); err == nil {
+			t.Errorf("%s: parsed", name)
+		}
+	}
+	for _, line := range []string{"", "{}", string(line) + " ", string(line) + string(line)} {
+		if _, err := ParseHostRequest([]byte(line)); err == nil {
+			t.Errorf("%q: parsed", line)
+		}
 	}
 }
 

@@ -200,7 +200,7 @@ func newHost(t testing.TB) *host {
 		{RSA2048, issue(h.vtpmCA, k.ca, k.ek.Public(), oidEK, ""), objectName([]byte("rsa"))},
 		{ECCP384, issue(h.vtpmCA, k.ca, k.ek2.Public(), oidEK, ""), append([]byte{0, algSHA384}, make([]byte, 48)...)},
 	}
-	h.claims = Claims{Version: 1, VMUUID: testVM, VMName: "ovsa_runtime", HostID: hostID, Serial: "000102030405060708090a0b0c0d0e0f", Time: "2026-11-23T11:59:00Z"}
+	h.claims = Claims{Version: 1, VMUUID: testVM, VMName: "ovsa_runtime", HostID: hostID, Serial: "000102030405060708090a0b0c0d0e0f", Lineage: "101112131415161718191a1b1c1d1e1f", Time: "2026-11-23T11:59:00Z"}
 	for _, ek := range h.vtpmEKs {
 		sum := sha256.Sum256(ek.Cert)
 		h.claims.EKs = append(h.claims.EKs, EKClaim{ek.Algorithm, hex.EncodeToString(sum[:]), hex.EncodeToString(ek.Name)})

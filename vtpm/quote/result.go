@@ -32,6 +32,8 @@ type Result struct {
 	Claims     Claims            `json:"claims"`
 	Clock      *Clock            `json:"clock,omitempty"`       // of the host's TPM, at the record
 	GuestClock *Clock            `json:"guest_clock,omitempty"` // of the vTPM, at the evidence
+	HostClock  *Clock            `json:"host_clock,omitempty"`  // of the host's TPM, at its word in the evidence
+	Life       []byte            `json:"-"`                     // TPM name that is the vTPM's until its next reset; nil when it was not proven
 	Record     *Record           `json:"-"`
 	Digest     [32]byte          `json:"-"` // of the record's bytes
 	Evidence   *Evidence         `json:"-"`

@@ -70,6 +70,7 @@ const (
 	typeCertify    = 0x8017
 	typeQuote      = 0x8018
 
+	handleNull        = 0x40000007
 	handleEndorsement = 0x4000000b
 )
 

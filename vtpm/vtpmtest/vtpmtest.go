@@ -5,6 +5,7 @@ package vtpmtest
 import (
 	"context"
 	"encoding/pem"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +19,10 @@ import (
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/vtpm"
+	"github.com/ovsactl/ovsactl/vtpm/attester"
+	"github.com/ovsactl/ovsactl/vtpm/guest"
+	"github.com/ovsactl/ovsactl/vtpm/nv"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
 // Host is a host in a temporary directory.
@@ -89,6 +94,46 @@ func (h *Host) StartGuest(t testing.TB, uuid string) (tpm string, stop func()) {
 	return tpm, stop
 }
 
+// Attest starts the host's attestation service for the VM with that UUID, whoever
+// connects, and returns the port to it.
+func (h *Host) Attest(t testing.TB, uuid string) guest.Port {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ovsa") //nolint:usetesting // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "attest")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := attester.Service{
+		Host: now{t, h}, Log: slog.New(slog.DiscardHandler),
+		VM: func(int) (string, error) { return uuid, nil },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return guest.Port("unix:" + path)
+}
+
+// now is a host whose TPM may be another since: it boots.
+type now struct {
+	t    testing.TB
+	host *Host
+}
+
+func (n now) Attest(ctx context.Context, uuid string, request quote.HostRequest) (quote.HostQuote, error) {
+	return n.host.Open(n.t).Attest(ctx, uuid, request)
+}
+
 // boot starts a TPM on its state and measures a boot into it.
 func boot(t testing.TB, state string) (tpm string, stop func()) {
 	t.Helper()
@@ -149,6 +194,31 @@ func Extend(t testing.TB, tpm transport.TPM, pcr int) {
 		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: make([]byte, 32)}}},
 	}.Execute(tpm)
 	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// RemoveRecord takes the first piece of the record out of the vTPM of a VM that is
+// off, as a Bind that dies leaves it, or a guest's root.
+func (h *Host) RemoveRecord(t testing.TB, uuid string) {
+	t.Helper()
+	path, stop := h.StartGuest(t, uuid)
+	defer stop()
+	tpm, err := guest.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tpm.Close()
+	public, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(nv.Base)}.Execute(tpm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := tpm2.NamedHandle{Handle: nv.Base, Name: public.NVName}
+	if _, err := (tpm2.NVUndefineSpace{AuthHandle: tpm2.TPMRHPlatform, NVIndex: index}).Execute(tpm); err != nil {
+		t.Fatal(err)
+	}
+	// In order, or the TPM forgets it.
+	if _, err := (tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}).Execute(tpm); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -29,7 +29,7 @@ func newHostCommand(env Env) *cobra.Command {
 directories, and a libvirt hook. Check says what is missing, prepare installs and
 sets up what can be.`,
 	}
-	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostEnrollCommand(env), newHostHookCommand(env))
+	cmd.AddCommand(newHostCheckCommand(env), newHostPrepareCommand(env), newHostEnrollCommand(env), newHostAttestCommand(env), newHostHookCommand(env))
 	return cmd
 }
 
@@ -48,7 +48,7 @@ func localHost(h roles.Host) (hostcheck.Host, error) {
 	if err != nil {
 		return hostcheck.Host{}, fmt.Errorf("find this program: %w", err)
 	}
-	return hostcheck.Host{URI: h.URI, DataDir: h.DataDir, TPM: h.TPM, Program: program}, nil
+	return hostcheck.Host{URI: h.URI, DataDir: h.DataDir, TPM: h.TPM, Program: program, AttestSocket: vm.AttestSocket}, nil
 }
 
 func newHostCheckCommand(env Env) *cobra.Command {
@@ -152,7 +152,8 @@ func newHostPrepareCommand(env Env) *cobra.Command {
 		Short: "Install and set up what this machine lacks",
 		Long: `Installs missing packages, makes the directories, adds you to the groups, starts
 libvirt and its default network, and installs the libvirt hook that renews the
-binding of virtual TPMs. What is there already is left alone.`,
+binding of virtual TPMs and the attestation service that guests ask. What is
+there already is left alone.`,
 		Example: `  ovsactl host prepare --dry-run
   sudo ovsactl host prepare`,
 		Args: cobra.NoArgs,

@@ -189,7 +189,7 @@ func labInnerCommands(env Env, name *string) []*cobra.Command {
 		return lab.Hold(labInner("serve", *name, dataDir))
 	}}
 	serve := &cobra.Command{Use: "serve", RunE: func(*cobra.Command, []string) error {
-		return lab.Serve(dataDir, labParts())
+		return lab.Serve(dataDir, labParts(dataDir))
 	}}
 	exec := &cobra.Command{Use: "exec", Args: cobra.MinimumNArgs(1), RunE: func(_ *cobra.Command, args []string) error {
 		return lab.Exec(args, os.Environ())

@@ -7,12 +7,15 @@ import (
 	"github.com/ovsactl/ovsactl/internal/hostcheck"
 	"github.com/ovsactl/ovsactl/internal/lab"
 	"github.com/ovsactl/ovsactl/roles"
+	"github.com/ovsactl/ovsactl/vm"
 )
 
 // labParts wires a lab: what plays the host's TPM, and how its host is prepared.
-func labParts() lab.Parts {
+func labParts(dataDir string) lab.Parts {
 	return lab.Parts{
 		StartTPM: startLabTPM,
+		Attest:   []string{"host", "attest", "--data-dir", dataDir, "--tpm", lab.TPMAddress},
+		Socket:   vm.AttestSocket,
 		PrepareHost: func(_ context.Context, dataDir string) error {
 			h, err := labHost(dataDir)
 			if err != nil {

@@ -142,7 +142,7 @@ func TestPatchedClient(t *testing.T) {
 	}
 	defer tpm.Close()
 	var problem *exchange.Problem
-	if _, err := client.Acquire(t.Context(), licence, customer, client.Options{TPM: tpm, Rounds: 1}); !errors.As(err, &problem) || problem.Code != exchange.Revoked {
+	if _, err := client.Acquire(t.Context(), licence, customer, client.Options{TPM: tpm, Host: g.port(g.guestVM), Rounds: 1}); !errors.As(err, &problem) || problem.Code != exchange.Revoked {
 		t.Fatalf("not refused: %v", err)
 	}
 	half, err := licence.OpenCustomerHalf(customer.Primary)
@@ -260,6 +260,9 @@ func (g *guide) certificates(name string) []*x509.Certificate {
 	return certs
 }
 
+// port leads a VM to its host's attestation service.
+func (g *guide) port(vm vtpm.Identity) guest.Port { return g.host.Attest(g.t, vm.UUID) }
+
 // startGuest makes a VM's vTPM and starts it.
 func (g *guide) startGuest(vm vtpm.Identity) (tpm string) {
 	g.t.Helper()
@@ -332,7 +335,7 @@ func (g *guide) acquire(t *testing.T, lic string) licensing.Key {
 		t.Fatal(err)
 	}
 	defer tpm.Close()
-	lease, err := client.Acquire(t.Context(), licence, customer, client.Options{TPM: tpm, Rounds: 1})
+	lease, err := client.Acquire(t.Context(), licence, customer, client.Options{TPM: tpm, Host: g.port(g.guestVM), Rounds: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,7 +400,7 @@ func (g *guide) tcb() {
 	g.t.Helper()
 	nonce := make([]byte, quote.MinNonce)
 	rand.Read(nonce)
-	evidence, err := guest.Quote(g.t.Context(), g.runtime, nonce)
+	evidence, err := guest.Quote(g.t.Context(), g.runtime, nonce, g.port(g.guestVM))
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -31,9 +31,10 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	g.stopServer()
 
 	licence, customer := g.bought("InstanceLimit.lic")
-	users := []*user{{t: t, path: g.runtime, licence: licence, customer: customer}}
+	users := []*user{{t: t, path: g.runtime, host: g.port(g.guestVM), licence: licence, customer: customer}}
 	for _, uuid := range []string{"7a1d4c1e-52ab-4b07-9c55-0d6b1f3f0a12", "7a1d4c1e-52ab-4b07-9c55-0d6b1f3f0a13"} {
-		users = append(users, &user{t: t, path: g.startGuest(vtpm.Identity{UUID: uuid, Name: "ovsa_runtime"}), licence: licence, customer: customer})
+		vm := vtpm.Identity{UUID: uuid, Name: "ovsa_runtime"}
+		users = append(users, &user{t: t, path: g.startGuest(vm), host: g.port(vm), licence: licence, customer: customer})
 	}
 	done := make(chan struct{})
 	var all sync.WaitGroup
@@ -119,6 +120,7 @@ type user struct {
 	t        *testing.T
 	path     string
 	tpm      *guest.TPM
+	host     guest.Port
 	licence  licensing.Licence
 	customer client.Customer
 
@@ -141,7 +143,7 @@ func (u *user) use(done <-chan struct{}) {
 	for n := 0; ; n++ {
 		var lease *client.Lease
 		if !u.insist(done, func() (err error) {
-			lease, err = client.Acquire(u.t.Context(), u.licence, u.customer, client.Options{TPM: u.tpm, Rounds: 1})
+			lease, err = client.Acquire(u.t.Context(), u.licence, u.customer, client.Options{TPM: u.tpm, Host: u.host, Rounds: 1})
 			return err
 		}) {
 			return

@@ -65,11 +65,12 @@ func Program(p Ports) guestcli.Program {
 		Name: "license_server", Summary: "release licensed models' keys to guests that prove where they run",
 		Groups: []guestcli.Group{
 			{Name: "customers", Summary: "look at customers, put their licences away, and forget them"},
+			{Name: "guests", Summary: "look at guests, let one in again, and shut one out"},
 			{Name: "trust", Summary: "choose whose certificates are believed, and for what"},
 		},
 		Commands: slices.Concat(
 			[]guestcli.Command{serveCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
-			readCommands(run), customerCommands(run), revokeCommands(run), auditCommands(run), trustCommands(run), []guestcli.Command{backupCommand(run)},
+			readCommands(run), customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trustCommands(run), []guestcli.Command{backupCommand(run)},
 		),
 	}
 }

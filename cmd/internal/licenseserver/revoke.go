@@ -16,7 +16,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
-const kinds = "licence|customer|host|ak|tcb"
+const kinds = "licence|customer|host|ak|tcb|guest"
 
 // maxReason is what a revocation's reason may have.
 const maxReason = 256
@@ -25,7 +25,7 @@ func revokeCommands(run binder) []guestcli.Command {
 	return []guestcli.Command{
 		{Name: "revoke", Operands: "KIND ID", Values: kinds, Max: 2,
 			Summary: "refuse a " + strings.ReplaceAll(kinds, "|", ", ") + " from now on; without words, list what is revoked",
-			Flags:   []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "reason", Arg: "TEXT", Help: "why, for the record"}},
+			Flags:   []guestcli.Flag{dbFlag(), jsonFlag(), reasonFlag()},
 			Run:     run(revoke)},
 		{Name: "unrevoke", Operands: "KIND ID", Values: kinds, Min: 2, Max: 2, Summary: "take a revocation back", Flags: []guestcli.Flag{dbFlag()},
 			Run: run(func(ctx context.Context, s session) error {
@@ -38,6 +38,10 @@ func revokeCommands(run binder) []guestcli.Command {
 	}
 }
 
+func reasonFlag() guestcli.Flag {
+	return guestcli.Flag{Name: "reason", Arg: "TEXT", Help: "why, for the record"}
+}
+
 func revoke(ctx context.Context, s session) error {
 	if len(s.Operands) == 0 {
 		return s.withDatabase(ctx, func(l *ledger.Ledger) error { return revocations(ctx, s, l) })
@@ -46,11 +50,20 @@ func revoke(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
-	reason := strings.TrimSpace(s.Text("reason"))
-	if reason == "" || len(reason) > maxReason || visible.Line(reason) != reason {
-		return guestcli.Usagef("-reason TEXT: want one line of 1 to %d bytes", maxReason)
+	reason, err := s.reason()
+	if err != nil {
+		return err
 	}
 	return s.withDatabase(ctx, func(l *ledger.Ledger) error { return l.Revoke(ctx, subject, reason, s.Now()) })
+}
+
+// reason is why something is revoked.
+func (s session) reason() (string, error) {
+	reason := strings.TrimSpace(s.Text("reason"))
+	if reason == "" || len(reason) > maxReason || visible.Line(reason) != reason {
+		return "", guestcli.Usagef("-reason TEXT: want one line of 1 to %d bytes", maxReason)
+	}
+	return reason, nil
 }
 
 // unrevoke refuses what is not revoked: it is a typing error.
@@ -89,9 +102,9 @@ func parseSubject(words []string) (ledger.Subject, error) {
 		if !isHex(id, 32, 32) {
 			return ledger.Subject{}, errors.New("want the SHA-256 of a TCB in hex")
 		}
-	case ledger.KindAK:
+	case ledger.KindAK, ledger.KindGuest:
 		if !isHex(id, 34, 66) {
-			return ledger.Subject{}, errors.New("want the TPM name of an attestation key in hex")
+			return ledger.Subject{}, fmt.Errorf("want the TPM name of the %s's key in hex, all of it", map[ledger.Kind]string{ledger.KindAK: "host", ledger.KindGuest: "guest"}[kind])
 		}
 	case ledger.KindHost:
 		id = words[1]

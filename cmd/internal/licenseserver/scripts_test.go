@@ -66,6 +66,7 @@ func TestMain(m *testing.M) {
 //	sign REQUEST OUT [KEYUSAGE]   have an authority, ca.crt, sign a certificate request
 //	newkey FILE                   a P-384 key
 //	claim DB GUID                 take leases of a licence's only model until one is refused
+//	prove DB GUID GUEST LINEAGE   take a lease for a guest, or fail
 //	forge DB                      change an entry of the audit log behind the server's back
 //	flip FILE OLD NEW OUT         change text of a file
 //	mode WANT FILE...             compare permissions
@@ -77,11 +78,13 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NOW", scriptNow)
 			env.Setenv("OVSA_TRUST", env.WorkDir+"/trust")
+			env.Setenv("A", "000b03af"+strings.Repeat("00", 30))
+			env.Setenv("B", "000b03af"+strings.Repeat("ff", 30))
 			env.Setenv("GUID", "0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a01")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode,
+			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode,
 		},
 	})
 }
@@ -170,6 +173,23 @@ func cmdClaim(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Logf("claim %d: %v", i+1, err)
 			return
 		}
+	}
+}
+
+func cmdProve(ts *testscript.TestScript, neg bool, args []string) {
+	ctx := context.Background()
+	l, err := sqlite.Open(ctx, ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer l.Close()
+	some, err := l.Licences(ctx, args[1], "", 1)
+	ts.Check(err)
+	now := scriptTime(ts)
+	_, err = l.Claim(ctx, ledger.Claim{
+		GUID: args[1], Model: some[0].Model, Guest: args[2], Lineage: args[3], Life: "life", VM: "6f1d4c1e-52ab-4b07-9c55-0d6b1f3f0a11",
+		Host: ledger.HostBoot{ID: "000b9c70"}, Subjects: []ledger.Subject{{Kind: ledger.KindGuest, ID: args[2]}}, Expires: now.Add(time.Hour),
+	}, now)
+	if (err != nil) != neg {
+		ts.Fatalf("claim: %v", err)
 	}
 }
 

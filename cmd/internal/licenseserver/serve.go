@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
 	"log/slog"
 	"net"
 	"net/http"
@@ -46,12 +47,14 @@ func serveCommand(run binder) guestcli.Command {
 			duration("lease", "10m", "how long a lease lasts, and a revocation takes at most"),
 			duration("proof-every", "24h", "how long a lease is renewed without another proof"),
 			duration("record-age", "0s", "how old what a host says of a guest's start may be; 0s for any age"),
+			{Name: "host-fresh", Arg: "required|off", Values: "required|off", Default: string(proto.HostRequired),
+				Help: "whether a guest's host has to vouch for each proof; off takes a copy of a virtual TPM for its guest"},
 		}, ocspFlags()...),
 		Run: run(func(ctx context.Context, s session) error {
 			o := serveOptions{
 				dir: s.certDir(), db: s.Text("db"), listen: s.Text("listen"), ops: s.Text("ops"),
 				connections: s.Number("max-connections"), perClient: s.Number("max-per-client"), drain: s.Duration("drain"),
-				lasting: Lasting{Lease: s.Duration("lease"), ProofEvery: s.Duration("proof-every"), RecordAge: s.Duration("record-age")},
+				lasting: Lasting{Lease: s.Duration("lease"), ProofEvery: s.Duration("proof-every"), RecordAge: s.Duration("record-age"), HostFresh: proto.HostFresh(s.Text("host-fresh"))},
 				status:  s.status(),
 			}
 			if err := o.check(); err != nil {
@@ -71,6 +74,9 @@ func (o serveOptions) check() error {
 	}
 	if l := o.lasting; l.Lease < time.Second || l.ProofEvery < l.Lease || l.RecordAge < 0 {
 		return guestcli.Usagef("a lease lasts a second or longer, and no longer than a proof; no record has a negative age")
+	}
+	if f := o.lasting.HostFresh; f != proto.HostRequired && f != proto.HostOff {
+		return guestcli.Usagef("-host-fresh %q: want %s or %s", f, proto.HostRequired, proto.HostOff)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ovsactl/ovsactl/licensing/ledger"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
 )
 
 // Service is the protocol: it answers every request but those about the process
@@ -35,6 +36,7 @@ type Lasting struct {
 	Lease      time.Duration
 	ProofEvery time.Duration // that a lease is renewed without another proof
 	RecordAge  time.Duration // of a host's record; 0 for any
+	HostFresh  proto.HostFresh
 }
 
 // NewService makes a service, whose own tasks end with ctx.

@@ -43,7 +43,7 @@ func tcbCommand(p keystore.Ports) guestcli.Command {
 			guestcli.Flag{Name: "tpm-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "roots of the makers of hosts' TPMs", Default: defaultTPMTrust},
 			guestcli.Flag{Name: "ak-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "authorities that enrol hosts", Default: defaultAKTrust},
 			guestcli.Flag{Name: "allow-unenrolled", Help: "only warn when no authority has certified the host's key"},
-			outfiles.Flag(),
+			hostPort(), outfiles.Flag(),
 		),
 		Example: `gen-tcb-signature -n "Face Detect @ Runtime VM" -v 1.0 -f face_detect_runtime_vm.tcb -k isv_keystore -s 0xffffff -h 0xffffff`,
 		Run: func(ctx context.Context, c *guestcli.Call) error {
@@ -136,6 +136,9 @@ func (s session) quoted(ctx context.Context) (guestPCRs, hostPCRs []quote.PCR, e
 		return nil, nil, err
 	}
 	guestPCRs, hostPCRs = r.Evidence.PCRs, r.Record.PCRs
+	if r.Evidence.Host != nil {
+		hostPCRs = r.Evidence.Host.PCRs // what it is now; the record is as old as the guest's start
+	}
 	if s.Has("from-record") {
 		record, err := guestcli.ReadFile(s.Text("from-record"), quote.MaxRecord)
 		if err != nil {
@@ -159,9 +162,9 @@ func (s session) evidence(ctx context.Context) (evidence, nonce []byte, err erro
 	if !s.Has("guest-quote") {
 		nonce = make([]byte, 32)
 		rand.Read(nonce)
-		e, err := guest.Quote(ctx, s.Text("tpm"), nonce)
+		e, err := guest.Quote(ctx, s.Text("tpm"), nonce, hostOf(s.Call))
 		if err != nil {
-			return nil, nil, fmt.Errorf("quote this guest: %w", err)
+			return nil, nil, fmt.Errorf("quote this guest: %w", explainTPM(err, s.Text("tpm")))
 		}
 		evidence, err = e.Marshal()
 		return evidence, nonce, err

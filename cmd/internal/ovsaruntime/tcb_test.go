@@ -24,6 +24,7 @@ type runtimeGuest struct {
 	dir, tpm string
 	host     *vtpmtest.Host
 	uuid     string
+	port     guest.Port // to the host
 }
 
 func (g runtimeGuest) path(name string) string { return filepath.Join(g.dir, name) }
@@ -66,7 +67,7 @@ func newRuntimeGuest(t *testing.T) runtimeGuest {
 		t.Fatal(err)
 	}
 	tpm, _ := host.StartGuest(t, id.UUID)
-	g := runtimeGuest{t: t, dir: t.TempDir(), tpm: tpm, host: host, uuid: id.UUID}
+	g := runtimeGuest{t: t, dir: t.TempDir(), tpm: tpm, host: host, uuid: id.UUID, port: host.Attest(t, id.UUID)}
 	g.isv("keygen", "-storekey", "-t", "ECDSA", "-n", "ISV", "-k", "@isv", "-r", "@isv.csr", "-e", "/C=IN/CN=isv", "-insecure-software-keystore")
 	g.isv("trust", "add", "@primary_isv.csr.crt", "@secondary_isv.csr.crt")
 	g.isv("keygen", "-storecert", "-c", "@primary_isv.csr.crt", "-k", "@isv")
@@ -81,6 +82,9 @@ func (g runtimeGuest) gen(out string, args ...string) (code int, stderr string) 
 		"-ak-trust", g.path("ak-trust")}, args...)
 	if !slices.Contains(args, "-tpm-trust") {
 		all = append(all, "-tpm-trust", filepath.Join(g.host.DataDir, "vtpm", "trust"))
+	}
+	if !slices.Contains(args, "-host-port") {
+		all = append(all, "-host-port", string(g.port))
 	}
 	return g.run(Program(keystore.Machine()), all...)
 }
@@ -101,7 +105,7 @@ func (g runtimeGuest) tcb(name string) licensing.TCB {
 // quote is the guest's answer to a nonce, in a file.
 func (g runtimeGuest) quote(name string, nonce []byte) {
 	g.t.Helper()
-	e, err := guest.Quote(g.t.Context(), g.tpm, nonce)
+	e, err := guest.Quote(g.t.Context(), g.tpm, nonce, nil)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -145,6 +149,30 @@ func TestGenTCB(t *testing.T) {
 	record := filepath.Join(g.host.DataDir, "vtpm", g.uuid, "record.json")
 	if code, stderr := g.gen("record.tcb", "-from-record", record, "-allow-unenrolled"); code != 0 {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+// The host's state is that of now, and without its word that of the guest's start.
+func TestTCBOfTheHostNow(t *testing.T) {
+	g := newRuntimeGuest(t)
+	host, err := guest.Open(t.Context(), g.host.TPM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vtpmtest.Extend(t, host, 2)
+	host.Close()
+	for name, port := range map[string]string{"now": string(g.port), "start": "none"} {
+		if code, stderr := g.gen(name+".tcb", "-allow-unenrolled", "-host-port", port); code != 0 {
+			t.Fatalf("%s: exit %d: %s", name, code, stderr)
+		}
+	}
+	now, start := g.tcb("now.tcb").Host, g.tcb("start.tcb").Host
+	if err := now.Match(start.PCRs); err == nil || err.Error() != "PCRs 2 differ" {
+		t.Errorf("the host that has changed since: %v", err)
+	}
+	code, stderr := g.gen("x.tcb", "-allow-unenrolled", "-host-port", "unix:/none")
+	if code == 0 || !strings.Contains(stderr, "no port to the host") || !strings.Contains(stderr, "-host-port none") {
+		t.Errorf("no port: exit %d: %s", code, stderr)
 	}
 }
 
