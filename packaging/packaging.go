@@ -85,12 +85,15 @@ func (h Hook) AttestUnits() ([]Unit, error) {
 		return nil, fmt.Errorf("attestation service: %w", err)
 	}
 	service := strings.NewReplacer(
-		"@OVSACTL@", unitQuote(h.Program), "@DATA_DIR@", unitQuote(h.DataDir), "@TPM@", unitQuote(h.TPM),
+		"@OVSACTL@", argument(h.Program), "@DATA_DIR@", argument(h.DataDir), "@TPM@", argument(h.TPM),
 		"@LOCKS@", unitQuote(filepath.Join(h.DataDir, "vtpm")),
 	).Replace(attestService)
 	return []Unit{{AttestSocketUnit, attestSocket}, {"ovsactl-attest.service", service}}, nil
 }
 
 func unitQuote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(s) + `"`
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(s) + `"`
 }
+
+// argument is a word of a command line (systemd.service(5)).
+func argument(s string) string { return unitQuote(strings.ReplaceAll(s, "$", "$$")) }
