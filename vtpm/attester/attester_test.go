@@ -98,11 +98,11 @@ func say(c net.Conn) {
 }
 
 // another runs another process and returns what that hears.
-func another(t *testing.T, role, path string) string {
+func another(t *testing.T, role, path string, words []byte) string {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{"OVSA_ROLE=" + role, "OVSA_SOCKET=" + path}
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(line(t, request)), os.Stderr
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(words), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -181,9 +181,10 @@ func TestWhoAsksFollowsFromTheProcess(t *testing.T) {
 		t.Errorf("%+v, %v", q, err)
 	}
 	// Another process, with the very same words.
-	if heard := another(t, "stranger", path); heard != "" {
+	if heard := another(t, "stranger", path, line(t, request)); heard != "" {
 		t.Errorf("a stranger hears %q", heard)
 	}
+	another(t, "stranger", path, nil) // one that says nothing is not waited for
 	if h.mu.Lock(); len(h.asked) != 1 {
 		t.Errorf("the host was asked for %q", h.asked)
 	}
@@ -220,7 +221,7 @@ func TestMachineThatIsNotKnownYet(t *testing.T) {
 func TestProcessThatEnded(t *testing.T) {
 	h := &host{}
 	path := serve(t, h, func(int) (string, error) { return "ours", nil })
-	if heard := another(t, "parent", path); heard != "" {
+	if heard := another(t, "parent", path, line(t, request)); heard != "" {
 		t.Errorf("it hears %q", heard)
 	}
 	if h.mu.Lock(); len(h.asked) != 0 {
