@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -14,6 +15,7 @@ type HostBoot struct {
 	ID     string // as its certificate names it
 	AK     string // "" when there is none
 	Resets uint32
+	Certs  []byte // by which it was believed, as the caller encodes them
 }
 
 // Clock is how far a guest's TPM has come, as its quotes say.
@@ -77,9 +79,9 @@ func (t *txn) hostGoesOn(h HostBoot, now time.Time) error {
 	if h.AK == "" {
 		return nil
 	}
-	done, err := t.tx.ExecContext(t.ctx, `INSERT INTO hosts (ak, resets, seen) VALUES ($1, $2, $3)
-		ON CONFLICT (ak) DO UPDATE SET resets = excluded.resets, seen = excluded.seen WHERE hosts.resets <= excluded.resets`,
-		h.AK, int64(h.Resets), stamp(now))
+	done, err := t.tx.ExecContext(t.ctx, `INSERT INTO hosts (ak, resets, seen, certs) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (ak) DO UPDATE SET resets = excluded.resets, seen = excluded.seen, certs = excluded.certs WHERE hosts.resets <= excluded.resets`,
+		h.AK, int64(h.Resets), stamp(now), h.Certs)
 	if err != nil {
 		return err
 	}
@@ -87,6 +89,42 @@ func (t *txn) hostGoesOn(h HostBoot, now time.Time) error {
 		return err
 	}
 	return &refused{fmt.Errorf("what the host says is of an earlier boot: %w", ErrRolledBack)}
+}
+
+// Holding is what a lease was given for.
+type Holding struct {
+	Key
+	AK    string // of the guest's host; "" when it is not known
+	Certs []byte // of that host, see HostBoot; nil when they are not known
+}
+
+// Holding returns what a lease was given for, held or not. Any other is ErrNoLease.
+func (l *Ledger) Holding(ctx context.Context, lease string) (Holding, error) {
+	var h Holding
+	var list string
+	err := l.db.QueryRowContext(ctx, `SELECT guid, model, subjects FROM leases WHERE id = $1`, lease).Scan(&h.GUID, &h.Model, &list)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoLease
+	}
+	var subjects []Subject
+	if err == nil {
+		err = json.Unmarshal([]byte(list), &subjects)
+	}
+	for _, s := range subjects {
+		if s.Kind == KindAK {
+			h.AK = s.ID
+		}
+	}
+	if err == nil && h.AK != "" {
+		err = l.db.QueryRowContext(ctx, `SELECT certs FROM hosts WHERE ak = $1`, h.AK).Scan(&h.Certs)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return Holding{}, fmt.Errorf("look at lease %q: %w", lease, err)
+	}
+	return h, nil
 }
 
 // Guest is what is known of a guest since its last lease.

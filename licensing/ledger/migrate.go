@@ -45,8 +45,8 @@ var migrations = []string{
 	ALTER TABLE guests ADD COLUMN seen BIGINT NOT NULL DEFAULT 0;
 	ALTER TABLE guests ADD COLUMN refused BIGINT NOT NULL DEFAULT 0;
 	ALTER TABLE guests ADD COLUMN refused_at BIGINT NOT NULL DEFAULT 0;
-	CREATE TABLE hosts (ak TEXT PRIMARY KEY, resets BIGINT NOT NULL, seen BIGINT NOT NULL);
-	INSERT INTO hosts SELECT substr(guest, 6), resets, 0 FROM guests WHERE guest LIKE 'host %';
+	CREATE TABLE hosts (ak TEXT PRIMARY KEY, resets BIGINT NOT NULL, seen BIGINT NOT NULL, certs BLOB);
+	INSERT INTO hosts SELECT substr(guest, 6), resets, 0, NULL FROM guests WHERE guest LIKE 'host %';
 	DELETE FROM guests WHERE guest LIKE 'host %'`,
 }
 

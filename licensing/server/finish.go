@@ -128,6 +128,10 @@ var errState = errors.New("the state of guest and host is none of the licence's 
 
 func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) (ledger.Lease, error) {
 	refusal := errState
+	certs, err := p.certs()
+	if err != nil {
+		return ledger.Lease{}, err
+	}
 	for _, tcb := range lic.TCBs {
 		if mismatch := tcb.Match(p.Evidence.PCRs, p.host.pcrs); mismatch != nil {
 			req.log.Info("not in this TCB", "tcb", tcb.Name, "cause", mismatch.Error())
@@ -141,7 +145,7 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: p.guest,
 			VM: p.Claims.VMUUID, Life: hex.EncodeToString(p.Life), Lineage: p.Claims.Lineage,
 			Clock: ledger.Clock{Resets: p.GuestClock.ResetCount, Restarts: p.GuestClock.RestartCount, Millis: p.GuestClock.Millis},
-			Host:  ledger.HostBoot{ID: p.Claims.HostID, AK: hex.EncodeToString(p.hostAK), Resets: p.host.clock.ResetCount},
+			Host:  ledger.HostBoot{ID: p.Claims.HostID, AK: hex.EncodeToString(p.hostAK), Resets: p.host.clock.ResetCount, Certs: certs},
 			Subjects: []ledger.Subject{
 				{Kind: ledger.KindCustomer, ID: lic.customer},
 				{Kind: ledger.KindHost, ID: p.Claims.HostID},

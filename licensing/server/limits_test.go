@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -141,29 +143,104 @@ func TestNextServer(t *testing.T) {
 // server runs.
 func TestTrustChanges(t *testing.T) {
 	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
-	lease := s.good(t, s.guest)
 	for name, change := range map[string]func(*server.Credentials){
 		"ISV":         func(c *server.Credentials) { c.ISVs = nobody{} },
 		"customer":    func(c *server.Credentials) { c.Customers = nobody{} },
 		"vendor":      func(c *server.Credentials) { c.Vendors = nil },
 		"attestation": func(c *server.Credentials) { c.Attestation = nil },
 	} {
-		c := s.Credentials
-		change(&c)
-		if err := s.Server.Use(c); err != nil {
-			t.Fatal(err)
-		}
-		s.refused(t, s.guest, exchange.NotAllowed, "")
-		if t.Failed() {
-			t.Errorf("without trust in the %s", name)
-		}
+		t.Run("without trust in the "+name, func(t *testing.T) {
+			lease := s.good(t, s.guest)
+			if err := lease.Renew(t.Context()); err != nil {
+				t.Errorf("before: %v", err)
+			}
+			c := s.Credentials
+			change(&c)
+			if err := s.Server.Use(c); err != nil {
+				t.Fatal(err)
+			}
+			s.refused(t, s.guest, exchange.NotAllowed, "")
+			if err := lease.Renew(t.Context()); !errors.Is(err, client.ErrOver) {
+				t.Errorf("the lease goes on: %v", err)
+			}
+			if err := s.Server.Use(s.Credentials); err != nil {
+				t.Fatal(err)
+			}
+			if err := lease.Renew(t.Context()); !errors.Is(err, client.ErrOver) {
+				t.Errorf("the lease that had ended: %v", err)
+			}
+			s.good(t, s.guest)
+		})
+	}
+}
+
+// Nobody saying whether a certificate was revoked ends no lease, and gives none.
+func TestStatusThatNobodyKnows(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	lease := s.good(t, s.guest)
+	c := s.Credentials
+	c.ISVs = silent{}
+	if err := s.Server.Use(c); err != nil {
+		t.Fatal(err)
+	}
+	var p *exchange.Problem
+	if err := lease.Renew(t.Context()); !errors.As(err, &p) || p.Code != exchange.Unavailable {
+		t.Errorf("renewal: %v", err)
 	}
 	if err := s.Server.Use(s.Credentials); err != nil {
 		t.Fatal(err)
 	}
-	s.good(t, s.guest)
+	if err := lease.Renew(t.Context()); err != nil {
+		t.Errorf("once it is known: %v", err)
+	}
+}
+
+// silent is a verifier whose OCSP responder is away.
+type silent struct{}
+
+func (silent) Verify(context.Context, []*x509.Certificate) ([]*x509.Certificate, error) {
+	return nil, fmt.Errorf("verify certificate: %w", pki.ErrStatus)
+}
+
+// A lease of which nothing is remembered, as after a restart, is judged as well;
+// and one that an older version gave takes another proof.
+func TestRenewalAfterARestart(t *testing.T) {
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
+	lease := s.good(t, s.guest)
+	restart := func(c server.Credentials) {
+		t.Helper()
+		var err error
+		if s.Server, err = server.New(s.Ledger, server.Options{Limits: generous}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Server.Use(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart(s.Credentials)
+	if err := lease.Renew(t.Context()); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	c := s.Credentials
+	c.Vendors = nil
+	restart(c)
 	if err := lease.Renew(t.Context()); !errors.Is(err, client.ErrOver) {
-		t.Errorf("a lease that was replaced: %v", err)
+		t.Errorf("after a restart without the maker's root: %v", err)
+	}
+
+	restart(s.Credentials)
+	lease = s.good(t, s.guest)
+	db, err := sql.Open("sqlite3", s.DB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE hosts SET certs = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	restart(s.Credentials)
+	if err := lease.Renew(t.Context()); !errors.Is(err, client.ErrOver) {
+		t.Errorf("a host of which nothing is known: %v", err)
 	}
 }
 

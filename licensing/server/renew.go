@@ -23,6 +23,9 @@ func (s *Server) renew(ctx context.Context, req *request, in *exchange.Renew) (*
 		return nil, err
 	}
 	defer clear(key)
+	if err := s.trusted(ctx, req, in.Lease, in.Guest); err != nil {
+		return nil, err
+	}
 	lease, err := s.ledger.Renew(ctx, in.Lease, in.Guest, s.opts.Lease, s.opts.ProofEvery, req.now)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ type Ledger interface {
 	Licence(ctx context.Context, guid, model string) (ledger.Licence, error)
 	Offer(ctx context.Context, id string, data []byte, expires, now time.Time) error
 	Take(ctx context.Context, id string, now time.Time) ([]byte, error)
+	Holding(ctx context.Context, lease string) (ledger.Holding, error)
 	Claim(ctx context.Context, c ledger.Claim, now time.Time) (ledger.Lease, error)
 	Refuse(ctx context.Context, c ledger.Claim, reason string, now time.Time) error
 	Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (ledger.Lease, error)
@@ -56,6 +57,8 @@ type Credentials struct {
 
 	renewal [][]byte      // of each key-release key
 	chains  *quote.Chains // of hosts
+	// believed is until when a licence's parties need not be asked about again.
+	believed *lru.Cache[ledger.Key, time.Time]
 }
 
 func (c Credentials) check() error {
@@ -104,6 +107,7 @@ type Server struct {
 	opts        Options
 	limits      *limits
 	verified    *lru.Cache[[sha256.Size]byte, *licensing.Signed[licensing.Licence]]
+	holdings    *lru.Cache[string, holding] // by lease
 	metrics     metrics
 	mux         *http.ServeMux
 }
@@ -139,6 +143,9 @@ func New(l Ledger, o Options) (*Server, error) {
 	if s.verified, err = lru.New[[sha256.Size]byte, *licensing.Signed[licensing.Licence]](maxVerified); err != nil {
 		return nil, err
 	}
+	if s.holdings, err = lru.New[string, holding](maxHoldings); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(o.Metrics); err != nil {
 		return nil, err
 	}
@@ -157,6 +164,9 @@ func (s *Server) Use(c Credentials) error {
 	}
 	var err error
 	if c.chains, err = quote.NewChains(maxVerified); err != nil {
+		return fmt.Errorf("use credentials: %w", err)
+	}
+	if c.believed, err = lru.New[ledger.Key, time.Time](maxVerified); err != nil {
 		return fmt.Errorf("use credentials: %w", err)
 	}
 	c.renewal = nil

@@ -65,6 +65,38 @@ func (c *Chains) checkEK(ders [][]byte, roots []*x509.Certificate, now time.Time
 	return chain[0], nil
 }
 
+// HostCerts are the certificates by which a host is believed.
+type HostCerts struct {
+	ak *x509.Certificate
+	ek []*x509.Certificate
+}
+
+// ParseHostCerts parses the certificate of a host's attestation key and the chain of
+// its endorsement key, as a Record has them.
+func ParseHostCerts(ak []byte, ekChain [][]byte) (HostCerts, error) {
+	cert, err := parseCert(ak)
+	if err != nil {
+		return HostCerts{}, fmt.Errorf("parse the AK's certificate: %w", err)
+	}
+	chain, err := parseChain(ekChain)
+	if err == nil && len(chain) == 0 {
+		err = errors.New("no EK certificate")
+	}
+	return HostCerts{cert, chain}, err
+}
+
+// Check says whether the host is believed under a policy, of which the time, the
+// roots and the memory count.
+func (h HostCerts) Check(p Policy) error {
+	if err := p.Chains.verify(h.ak, nil, p.AKIssuers, oidAK, p.Now); err != nil {
+		return fmt.Errorf("%s: %w", StepEnrolled, err)
+	}
+	if err := p.Chains.verify(h.ek[0], h.ek[1:], p.Trust, oidEK, p.Now); err != nil {
+		return fmt.Errorf("%s: %w", StepHostEK, err)
+	}
+	return nil
+}
+
 // CheckAKCert says whether verifiers will take a certificate, DER, for a host's
 // attestation key, a TPMT_PUBLIC: it is of that key, for hosts' keys, names the
 // host, and is valid at now. Its issuer is one of issuers, unless that is empty.
@@ -171,6 +203,15 @@ func checkPurpose(leaf *x509.Certificate, purpose asn1.ObjectIdentifier) error {
 	}
 	if leaf.IsCA {
 		return errors.New("the certificate is an authority's")
+	}
+	// A certificate may leave its key's usage open (RFC 5280, 4.2.1.3). An EK
+	// decrypts or agrees on keys, an AK signs.
+	usage := x509.KeyUsageDigitalSignature
+	if purpose.Equal(oidEK) {
+		usage = x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+	}
+	if leaf.KeyUsage != 0 && leaf.KeyUsage&usage == 0 {
+		return fmt.Errorf("the certificate's key usage %#x does not go with purpose %s", int(leaf.KeyUsage), purpose)
 	}
 	return nil
 }

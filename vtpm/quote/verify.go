@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Names of the steps of Verify, in the order in which they run.
@@ -26,6 +27,7 @@ const (
 	StepMeasured   = "boot PCRs measured"
 	StepClock      = "clock"
 	StepClaims     = "claims"
+	StepTime       = "time of the record"
 	StepVM         = "virtual machine"
 	StepVMAllowed  = "virtual machine allowed"
 	StepEKs        = "vTPM endorsement keys"
@@ -57,6 +59,7 @@ func Verify(recordBytes []byte, p Policy) Result {
 		{StepMeasured, false, func() error { return checkMeasured(v.record.PCRs) }},
 		{StepClock, false, v.checkClock},
 		{StepClaims, true, v.parseClaims},
+		{StepTime, false, v.checkTime},
 		{StepVM, false, v.checkVM},
 		{StepVMAllowed, false, v.checkVMAllowed},
 		{StepEKs, false, v.checkEKs},
@@ -174,6 +177,22 @@ func (v *recordVerifier) checkClock() error {
 func (v *recordVerifier) parseClaims() (err error) {
 	v.claims, err = ParseClaims(v.record.Claims)
 	return err
+}
+
+// MaxSkew is how far a host's clock may be ahead of a verifier's.
+const MaxSkew = 5 * time.Minute
+
+// checkTime refuses a record of the future, which would count as young for as long
+// as its host likes.
+func (v *recordVerifier) checkTime() error {
+	made, err := time.Parse(time.RFC3339, v.claims.Time)
+	if err != nil {
+		return err
+	}
+	if ahead := made.Sub(v.policy.Now); ahead > MaxSkew {
+		return fmt.Errorf("it is dated %s in the future: the clocks of host and verifier differ", ahead.Round(time.Second))
+	}
+	return nil
 }
 
 func (v *recordVerifier) checkVM() error {

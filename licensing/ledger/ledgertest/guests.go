@@ -45,14 +45,24 @@ func testGuests(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	store(t, l, licence(1, nil), noon)
 	c := claim(1, "0a")
 	c.VM, c.Life, c.Lineage, c.Clock = "vm", "one", "line", ledger.Clock{Resets: 5, Millis: 7}
-	c.Host = ledger.HostBoot{ID: "host", AK: "ak", Resets: 3}
+	c.Host = ledger.HostBoot{ID: "host", AK: "ak", Resets: 3, Certs: []byte("certificates")}
+	c.Subjects = []ledger.Subject{{Kind: ledger.KindHost, ID: "host"}, {Kind: ledger.KindAK, ID: "ak"}}
 	lease := must[ledger.Lease](t)(l.Claim(ctx, c, noon))
+	held := must[ledger.Holding](t)(l.Holding(ctx, lease.ID))
+	if held.Key != (ledger.Key{GUID: c.GUID, Model: c.Model}) || held.AK != "ak" || string(held.Certs) != "certificates" {
+		t.Errorf("the lease was given for %+v", held)
+	}
+	_, err := l.Holding(ctx, "00")
+	wants(t, "another lease", err, ledger.ErrNoLease)
 	other := claim(1, "0b")
-	must[ledger.Lease](t)(l.Claim(ctx, other, noon))
+	unknown := must[ledger.Lease](t)(l.Claim(ctx, other, noon))
+	if held := must[ledger.Holding](t)(l.Holding(ctx, unknown.ID)); held.AK != "" || held.Certs != nil {
+		t.Errorf("a lease on a host that nobody named: %+v", held)
+	}
 	copied := c
 	copied.Lineage = "another"
 	later := noon.Add(time.Minute)
-	_, err := l.Claim(ctx, copied, later)
+	_, err = l.Claim(ctx, copied, later)
 	wants(t, "a copy", err, ledger.ErrCopied)
 
 	all := must[[]ledger.Guest](t)(l.Guests(ctx, "", later))
