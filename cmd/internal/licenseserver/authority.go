@@ -77,7 +77,7 @@ func (d certDir) makeAuthority(s session) error {
 	if err := d.makeAllowList(); err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(d.path(authorityCert), pki.EncodePEM(cert), public); err != nil {
+	if err := atomicfile.WriteOwned(d.path(authorityCert), pki.EncodePEM(cert), public); err != nil {
 		return err
 	}
 	s.Say("%s: pin %x, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
@@ -91,6 +91,9 @@ func (d certDir) makeAllowList() error {
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	if err := staged.Own(); err != nil {
 		return err
 	}
 	if err := staged.Create(); err != nil && !errors.Is(err, fs.ErrExist) {

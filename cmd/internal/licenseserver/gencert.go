@@ -107,7 +107,7 @@ func (o options) generate(s session, keyName, requestName, bundleName string) er
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(o.path(requestName), request, public); err != nil {
+	if err := atomicfile.WriteOwned(o.path(requestName), request, public); err != nil {
 		return err
 	}
 	cert, err := pki.SelfSigned(key, o.subject, x509.KeyUsageDigitalSignature, o.now)
@@ -282,7 +282,7 @@ func provision(s session, d certDir) error {
 		return err
 	}
 	if have, err := os.ReadFile(d.path(bundle)); err != nil || !bytes.Equal(have, text) {
-		if err := atomicfile.WriteFile(d.path(bundle), text, public); err != nil {
+		if err := atomicfile.WriteOwned(d.path(bundle), text, public); err != nil {
 			return err
 		}
 	}
