@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
-	_ "github.com/mattn/go-sqlite3" // the driver
+	"github.com/mattn/go-sqlite3" // the driver, too
 
 	"github.com/ovsactl/ovsactl/internal/owner"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -75,6 +75,19 @@ func ensure(path string) error {
 		return err
 	}
 	return errors.Join(owner.Give(f, path), f.Close())
+}
+
+// IsFull tells whether an error says that a disk has no room for the database.
+func IsFull(err error) bool {
+	var at sqlite3.Error
+	return errors.As(err, &at) && at.Code == sqlite3.ErrFull
+}
+
+// IsReadOnly tells whether an error says that the database, or its directory, cannot
+// be written to.
+func IsReadOnly(err error) bool {
+	var at sqlite3.Error
+	return errors.As(err, &at) && (at.Code == sqlite3.ErrReadonly || at.Code == sqlite3.ErrCantOpen)
 }
 
 // Backup writes a consistent copy of the database at path to the file to, which

@@ -190,7 +190,13 @@ func TestServe(t *testing.T) {
 	}
 	for _, base := range []string{"https://" + r.address, "http://" + r.ops} {
 		expectFetch(t, client, base+"/healthz", 200, "ok")
-		expectFetch(t, client, base+"/readyz", 200, "ok")
+		expectFetch(t, client, base+"/readyz", 200, "ready, and not complete")
+	}
+	for _, missing := range []string{"licences", "trust for isv", "trust for customer", "trust for tpm-vendor", "trust for attestation"} {
+		expectFetch(t, client, "http://"+r.ops+"/readyz", 200, "missing: "+missing+": ")
+	}
+	if _, body, err := fetch(client, "https://"+r.address+"/readyz"); err != nil || strings.Contains(body, "missing") {
+		t.Errorf("strangers learn %q (%v)", body, err)
 	}
 	expectFetch(t, client, "https://"+r.address+"/metrics", 200, "") // the service's, which echoes nothing
 	expectFetch(t, client, "http://"+r.ops+"/v1/begin", 404, "")
@@ -460,20 +466,37 @@ func waitFor(t *testing.T, what string, f func() bool) {
 	t.Errorf("never: %s", what)
 }
 
-// TestNotReady: without its database the server lives, and is not ready.
-func TestNotReady(t *testing.T) {
-	h := &health{ledger: broken{}}
-	mux := http.NewServeMux()
-	h.handle(mux)
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
-		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-		if w.Code != want {
-			t.Errorf("%s: %d, want %d", path, w.Code, want)
+// TestReadiness: what nothing works without makes the server not ready, what is
+// missing does not; and what it is, only those learn who look after it.
+func TestReadiness(t *testing.T) {
+	for _, tt := range []struct {
+		found         []finding
+		stopping      bool
+		code          int
+		guests, owner string
+	}{
+		{[]finding{{"database", good, "it answers", ""}}, false, 200, "ok\n", "ok\n"},
+		{[]finding{{"a", good, "", ""}, {"hosts", absent, "no host", "list one"}}, false, 200, "ready, and not complete\n", "ready, and not complete\nmissing: hosts: no host\n"},
+		{[]finding{{"certificate", ending, "it ends", ""}}, false, 200, "ready, and not complete\n", "ready, and not complete\nsoon: certificate: it ends\n"},
+		{[]finding{{"hosts", absent, "no host", ""}, {"database", broken, "away", ""}}, false, 503, "not ready\n", "not ready\nmissing: hosts: no host\nfailed: database: away\n"},
+		{nil, true, 503, "stopping\n", "stopping\n"},
+	} {
+		h := &health{look: func(context.Context) []finding { return tt.found }}
+		h.stopping.Store(tt.stopping)
+		for detailed, want := range map[bool]string{false: tt.guests, true: tt.owner} {
+			mux := http.NewServeMux()
+			h.handle(mux, detailed)
+			for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": want} {
+				w := httptest.NewRecorder()
+				mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+				code := 200
+				if path == "/readyz" {
+					code = tt.code
+				}
+				if w.Code != code || w.Body.String() != want {
+					t.Errorf("%v, %s: %d %q, want %d %q", tt.found, path, w.Code, w.Body, code, want)
+				}
+			}
 		}
 	}
 }
-
-type broken struct{}
-
-func (broken) Check(context.Context) error { return errors.New("no database") }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ovsactl/ovsactl/licensing/ledger"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
 )
 
 // Service is the protocol: it answers every request but those about the process
@@ -28,6 +29,7 @@ type Config struct {
 	Metrics  prometheus.Registerer
 	Now      func() time.Time
 	Lasting  Lasting
+	Limits   proto.Limits
 }
 
 // Lasting is how long things last.
