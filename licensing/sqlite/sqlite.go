@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/mattn/go-sqlite3" // the driver, too
 
@@ -80,7 +81,7 @@ func ensure(path string) error {
 // IsFull tells whether an error says that a disk has no room for the database.
 func IsFull(err error) bool {
 	var at sqlite3.Error
-	return errors.As(err, &at) && at.Code == sqlite3.ErrFull
+	return errors.As(err, &at) && (at.Code == sqlite3.ErrFull || at.SystemErrno == syscall.ENOSPC || at.SystemErrno == syscall.EDQUOT)
 }
 
 // IsReadOnly tells whether an error says that the database, or its directory, cannot

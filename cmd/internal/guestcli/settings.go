@@ -69,6 +69,9 @@ func (p Program) readSettings(env Env) (settings, error) {
 		return settings{}, hint.Wrap(fmt.Errorf("read settings: others may write to %q", path), "chmod go-w %s, and see whether what it says is what you want", path)
 	}
 	text, err := ReadFile(path, maxConfig)
+	if errors.Is(err, fs.ErrPermission) {
+		return settings{}, hint.Wrap(fmt.Errorf("read settings: %w", err), "they are no secrets: chmod a+r %s", path)
+	}
 	if err != nil {
 		return settings{}, fmt.Errorf("read settings: %w", err)
 	}

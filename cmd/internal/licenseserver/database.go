@@ -48,6 +48,9 @@ func explainDatabase(err error, db string) error {
 	if sqlite.IsFull(err) {
 		return atomicfile.Explain(fmt.Errorf("%w: %w", unix.ENOSPC, err), db)
 	}
+	if errors.Is(err, unix.EROFS) {
+		return atomicfile.Explain(err, db)
+	}
 	if sqlite.IsReadOnly(err) {
 		return hint.Wrap(err, "%s, or its directory, cannot be written to: run it as the owner of %s, or have the disk mounted for writing", db, filepath.Dir(db))
 	}

@@ -23,6 +23,8 @@ import (
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
 )
 
 // running is a server in this process.
@@ -38,8 +40,15 @@ type running struct {
 	address, ops string
 }
 
-// start runs license_server with more arguments, and waits until it serves.
+// start runs license_server with more arguments, and waits until it serves. Its
+// service echoes.
 func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with a service.
+func startWith(t *testing.T, service NewService, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, dir: t.TempDir(), service: &echo{began: make(chan struct{}, 16)}, hup: make(chan os.Signal), code: make(chan int, 1)}
 	for _, name := range []string{"certs", "DB"} {
@@ -51,7 +60,10 @@ func start(t *testing.T, args ...string) *running {
 	pipe, stderr := io.Pipe()
 	r.log = readLog(pipe)
 	ports := r.ports()
-	ports.NewService = func(context.Context, Config) (Service, error) { return r.service, nil }
+	ports.NewService = service
+	if service == nil {
+		ports.NewService = func(context.Context, Config) (Service, error) { return r.service, nil }
+	}
 	args = append([]string{"license_server", "-dir", r.certs(), "-db", filepath.Join(r.dir, "DB", "ovsa.db"), "-listen", "127.0.0.1:0", "-ops", "127.0.0.1:0"}, args...)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
@@ -406,6 +418,32 @@ func TestTooMuch(t *testing.T) {
 		code, _, err := fetch(client, "https://"+r.address+"/healthz")
 		return err == nil && code == 200
 	})
+}
+
+// TestRateLimits: how much is let through is what the settings say.
+func TestRateLimits(t *testing.T) {
+	var got proto.Limits
+	r := startWith(t, func(ctx context.Context, c Config) (Service, error) {
+		got = c.Limits
+		return Guests(ctx, c)
+	}, "-client-rate", "0.001:3", "-guest-rate", "2:5", "-licence-rate", "7:70", "-max-requests", "9")
+	want := proto.Limits{PerIP: proto.Rate{PerSecond: 0.001, Burst: 3}, PerEK: proto.Rate{PerSecond: 2, Burst: 5}, PerLicence: proto.Rate{PerSecond: 7, Burst: 70}, InFlight: 9}
+	if got != want {
+		t.Errorf("limits %+v, want %+v", got, want)
+	}
+	client := r.client()
+	var codes []int
+	for range 4 {
+		response, err := client.Post("https://"+r.address+exchange.PathRenew, "application/json", strings.NewReader("{"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		codes = append(codes, response.StatusCode)
+	}
+	if codes[0] == http.StatusTooManyRequests || codes[3] != http.StatusTooManyRequests {
+		t.Errorf("status codes %v, want the last to be %d", codes, http.StatusTooManyRequests)
+	}
 }
 
 // TestSlowRequests: connections that send nothing, or a little at a time, hold up
