@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ovsactl/ovsactl/internal/owner"
 )
 
 // Lock is a held lock. Release it once.
@@ -33,9 +35,10 @@ func (b *Busy) Error() string {
 
 // Try takes the lock at path or returns a *Busy at once. holder, one line such
 // as "pid 12 (ovsactl apply)", is what others are told. The file is created
-// 0600 and stays: removing it would let two processes hold "the" lock.
+// 0600 and stays: removing it would let two processes hold "the" lock. It belongs to
+// the user of its directory, also where root makes it: see owner.Give.
 func Try(path, holder string) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	f, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
@@ -57,6 +60,21 @@ func Try(path, holder string) (*Lock, error) {
 		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
 	return &Lock{f}, nil
+}
+
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := owner.Give(f, path); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // tell writes who holds the lock. A full disk only keeps that untold: what frees

@@ -57,6 +57,25 @@ const (
 
 // Allow implements Policy. A file that cannot be read or parsed allows nobody.
 func (l AllowList) Allow(_ context.Context, h Host) ([]string, error) {
+	hosts, err := l.read()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{h.ID, pki.Fingerprint(h.EK)} {
+		if vms, ok := hosts[name]; ok {
+			return vms, nil
+		}
+	}
+	return nil, ErrNotAllowed
+}
+
+// Hosts is how many hosts are on the list.
+func (l AllowList) Hosts() (int, error) {
+	hosts, err := l.read()
+	return len(hosts), err
+}
+
+func (l AllowList) read() (map[string][]string, error) {
 	f, err := os.Open(l.Path)
 	if err != nil {
 		return nil, fmt.Errorf("read allow list: %w", err)
@@ -70,12 +89,7 @@ func (l AllowList) Allow(_ context.Context, h Host) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read allow list %q: %w", l.Path, err)
 	}
-	for _, name := range []string{h.ID, pki.Fingerprint(h.EK)} {
-		if vms, ok := hosts[name]; ok {
-			return vms, nil
-		}
-	}
-	return nil, ErrNotAllowed
+	return hosts, nil
 }
 
 // parseList parses an allow list as a whole: what it says about one host is not

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/owner"
 )
 
 // Store is a directory of the certificates that are believed: authorities, and
@@ -99,11 +100,11 @@ func (s Store) Add(c *x509.Certificate) (Anchor, error) {
 	if !c.IsCA && !IsSelfSigned(c) {
 		return Anchor{}, hint.Wrap(fmt.Errorf("trust %q: it is neither an authority's certificate nor self-signed", c.Subject), "add the certificate of its issuer, %q", c.Issuer)
 	}
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+	if err := owner.MkdirAll(s.dir, 0o755); err != nil {
 		return Anchor{}, fmt.Errorf("trust %q: %w", c.Subject, err)
 	}
 	a := Anchor{Fingerprint(c), filepath.Join(s.dir, Fingerprint(c)+".pem"), c}
-	if err := atomicfile.WriteFile(a.Path, EncodePEM(c), 0o644); err != nil { // public
+	if err := atomicfile.WriteOwned(a.Path, EncodePEM(c), 0o644); err != nil { // public
 		return Anchor{}, fmt.Errorf("trust %q: %w", c.Subject, err)
 	}
 	return a, nil

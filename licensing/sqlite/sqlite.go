@@ -6,12 +6,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 
-	_ "github.com/mattn/go-sqlite3" // the driver
+	"github.com/mattn/go-sqlite3" // the driver, too
 
+	"github.com/ovsactl/ovsactl/internal/owner"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
 
@@ -41,11 +44,9 @@ func open(path, mode string) (*sql.DB, error) {
 	}
 	if mode == "rwc" {
 		// SQLite itself would make it as open as the umask allows.
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
+		if err := ensure(path); err != nil {
 			return nil, fmt.Errorf("open database: %w", err)
 		}
-		f.Close()
 	}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
 		"mode": {mode}, "_txlock": {"immediate"}, "_journal_mode": {"WAL"}, "_synchronous": {"FULL"},
@@ -58,6 +59,36 @@ func open(path, mode string) (*sql.DB, error) {
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	return db, nil
+}
+
+// ensure makes the database's file where there is none. Where root makes it, it is
+// the user's of its directory; SQLite then makes the files beside it so, too.
+func ensure(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(owner.Give(f, path), f.Close())
+}
+
+// IsFull tells whether an error says that a disk has no room for the database.
+func IsFull(err error) bool {
+	var at sqlite3.Error
+	return errors.As(err, &at) && (at.Code == sqlite3.ErrFull || at.SystemErrno == syscall.ENOSPC || at.SystemErrno == syscall.EDQUOT)
+}
+
+// IsReadOnly tells whether an error says that the database, or its directory, cannot
+// be written to.
+func IsReadOnly(err error) bool {
+	var at sqlite3.Error
+	return errors.As(err, &at) && (at.Code == sqlite3.ErrReadonly || at.Code == sqlite3.ErrCantOpen)
 }
 
 // Backup writes a consistent copy of the database at path to the file to, which

@@ -64,8 +64,9 @@ func kvm(more ...File) Layout {
 			dir("/opt/ovsa/kvm/scripts", 0o755, installer.Root),
 			dir("/opt/ovsa/kvm/keystore", 0o700, installer.User),
 			dir("/opt/ovsa/kvm/artefacts", 0o750, installer.User),
-			dir("/opt/ovsa/kvm/tpm-trust", 0o755, installer.Root),
-			dir("/opt/ovsa/kvm/ak-trust", 0o755, installer.Root),
+			dir("/opt/ovsa/kvm/trust", 0o755, installer.User),
+			dir("/opt/ovsa/kvm/tpm-trust", 0o755, installer.User),
+			dir("/opt/ovsa/kvm/ak-trust", 0o755, installer.User),
 		},
 		Files: []File{
 			{Path: "/opt/ovsa/kvm/bin/ovsaruntime", Mode: 0o755, Program: "ovsaruntime"},

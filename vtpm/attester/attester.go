@@ -10,6 +10,7 @@ package attester
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,8 @@ type Host interface {
 
 // Limits of what guests get.
 const (
-	burst      = 8               // quotes that a guest may ask for at once
-	every      = 2 * time.Second // and one more each
+	burst      = 16          // quotes that a guest may ask for at once
+	every      = time.Second // and one more each
 	answerTime = 10 * time.Second
 	maxGuests  = 4096 // connections
 	maxEach    = 4    // of one process
@@ -48,6 +49,10 @@ type Service struct {
 	// known yet fs.ErrNotExist.
 	VM  func(pid int) (uuid string, err error)
 	Log *slog.Logger
+	// Rate is how often a guest may ask, and Burst how often at once; zero is once a
+	// second and 16.
+	Rate  rate.Limit
+	Burst int
 
 	mu     sync.Mutex
 	limits map[string]*rate.Limiter // by UUID
@@ -158,7 +163,7 @@ func (s *Service) limit(uuid string) *rate.Limiter {
 		if len(s.limits) >= maxGuests { // of VMs that are long gone
 			clear(s.limits)
 		}
-		s.limits[uuid] = rate.NewLimiter(rate.Every(every), burst)
+		s.limits[uuid] = rate.NewLimiter(cmp.Or(s.Rate, rate.Every(every)), cmp.Or(s.Burst, burst))
 	}
 	return s.limits[uuid]
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+	"golang.org/x/time/rate"
 
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
@@ -110,7 +111,8 @@ func (h *Host) Attest(t testing.TB, uuid string) guest.Port {
 	}
 	s := attester.Service{
 		Host: now{t, h}, Log: slog.New(slog.DiscardHandler),
-		VM: func(int) (string, error) { return uuid, nil },
+		VM:   func(int) (string, error) { return uuid, nil },
+		Rate: rate.Inf,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -14,6 +14,10 @@ func (p Program) Check() error {
 		errs = append(errs, fmt.Errorf("%s %s: %w", p.Name, c.Name, fmt.Errorf(format, args...)))
 	}
 	names := map[string]bool{}
+	_, known := p.settings()
+	if len(known) > 0 && p.Config == "" {
+		errs = append(errs, fmt.Errorf("%s: it has settings, and no file of them", p.Name))
+	}
 	for i := range p.Commands {
 		c := &p.Commands[i]
 		group, _, grouped := strings.Cut(c.Name, " ")
@@ -37,17 +41,38 @@ func (p Program) Check() error {
 			if err := f.Kind.check(f.Default); err != nil && f.Default != "" {
 				wrong(c, "-%s: its default: %w", f.Name, err)
 			}
+			if err := f.checkSetting(known[variable(f.Name)]); err != nil {
+				wrong(c, "-%s: %w", f.Name, err)
+			}
 			flags[f.Name] = true
+		}
+		if flags["json"] == (c.NoJSON != "") {
+			wrong(c, "want -json, or why there is none")
 		}
 		if c.Example == "" {
 			continue
 		}
 		words, ok := strings.CutPrefix(c.Example, c.Name+" ")
-		if _, err := c.parse(Env{}, strings.Fields(joined(words))); !ok || err != nil {
+		if _, err := c.parse(Env{}, settings{}, strings.Fields(joined(words))); !ok || err != nil {
 			wrong(c, "its example: %w", err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkSetting finds what cannot be a setting, and one that means something else in
+// another command: of is the same flag there.
+func (f Flag) checkSetting(of Flag) error {
+	if !f.Setting {
+		return nil
+	}
+	if _, max := f.words(); f.Repeat || max > 1 || len(f.Name) == 1 {
+		return errors.New("a setting has one word, and a name that tells what it is")
+	}
+	if f.Kind != of.Kind || f.Arg != of.Arg || f.Default != of.Default {
+		return errors.New("the setting means something else in another command")
+	}
+	return nil
 }
 
 // joined makes each text in quotes, and each $(command), one word.

@@ -1,7 +1,9 @@
 package guestcli
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +20,7 @@ type Flag struct {
 	Help     string
 	Kind     Kind   // of what follows
 	Values   string // those there are, as in "one|two", for completion; others are not refused here
-	Env      string // the variable that it is read from when it is not given
+	Setting  bool   // it may come from the environment, or from the file of settings, too
 	Default  string // what it is when nothing says otherwise
 	Required bool
 	Min, Max int  // how many words follow it; 0, 0 is one word, or none when Arg is ""
@@ -38,6 +40,7 @@ const (
 	Dir           // the path of a directory
 	Number        // an int
 	Duration      // as time.ParseDuration reads it
+	Rate          // as ParseRate reads it
 )
 
 func (f Flag) words() (min, max int) {
@@ -53,26 +56,46 @@ type Call struct {
 	Operands []string
 	flags    []Flag
 	values   map[string][][]string // of each flag, for each time it is given, its words
+	file     settings
 }
 
-// Has tells whether the command line has a flag.
-func (c *Call) Has(name string) bool { return len(c.values[name]) > 0 }
-
-// Text is the word of a flag that takes one: from the command line, else from the
-// environment, else its default.
-func (c *Call) Text(name string) string {
-	if c.Has(name) && len(c.values[name][0]) > 0 {
-		return c.values[name][0][0]
+// Has tells whether the command line has a flag, or a setting says so of one that
+// takes no word.
+func (c *Call) Has(name string) bool {
+	if len(c.values[name]) > 0 {
+		return true
 	}
 	for _, f := range c.flags {
+		if f.Name == name && f.Arg == "" {
+			value, _ := c.setting(f)
+			on, _ := strconv.ParseBool(value) // parse has seen it
+			return on
+		}
+	}
+	return false
+}
+
+// Text is the word of a flag that takes one: from the command line, else from the
+// environment or the file of settings, else its default.
+func (c *Call) Text(name string) string {
+	for _, f := range c.flags {
 		if f.Name == name {
-			if value := c.getenv(f.Env); value != "" {
-				return value
-			}
-			return f.Default
+			value, _ := c.text(f)
+			return value
 		}
 	}
 	return ""
+}
+
+// text is the word of a flag, and how whoever gave it knows it.
+func (c *Call) text(f Flag) (value, source string) {
+	if words := c.values[f.Name]; len(words) > 0 && len(words[0]) > 0 {
+		return words[0][0], "-" + f.Name
+	}
+	if value, source := c.setting(f); value != "" {
+		return value, source
+	}
+	return f.Default, "-" + f.Name
 }
 
 // Number is the word of a flag of that kind.
@@ -87,6 +110,24 @@ func (c *Call) Duration(name string) time.Duration {
 	return d
 }
 
+// Rate is the word of a flag of that kind.
+func (c *Call) Rate(name string) (perSecond float64, atOnce int) {
+	perSecond, atOnce, _ = ParseRate(c.Text(name)) // parse has seen it
+	return perSecond, atOnce
+}
+
+// ParseRate parses PER-SECOND:AT-ONCE, as in 50:200 or 0.5:10: how much there may be
+// in a second in the long run, more than none, and how much at once, from 1.
+func ParseRate(text string) (perSecond float64, atOnce int, err error) {
+	a, b, ok := strings.Cut(text, ":")
+	perSecond, errA := strconv.ParseFloat(a, 64)
+	atOnce, errB := strconv.Atoi(b)
+	if !ok || errA != nil || errB != nil || !(perSecond > 0) || math.IsInf(perSecond, 0) || atOnce < 1 {
+		return 0, 0, errors.New("want how many a second and how many at once, as in 50:200")
+	}
+	return perSecond, atOnce, nil
+}
+
 // All are the words of a flag that takes many, in their order.
 func (c *Call) All(name string) []string { return slices.Concat(c.values[name]...) }
 
@@ -96,8 +137,8 @@ func (c *Call) Each(name string) [][]string { return c.values[name] }
 // parse takes a command line apart. A word that begins with - where a flag may be
 // is a flag, spelled -name WORD, -name=WORD or, when its name is one letter,
 // -nWORD. Behind a -- all are operands.
-func (c *Command) parse(env Env, args []string) (*Call, error) {
-	call := &Call{Env: env, flags: c.Flags, values: map[string][][]string{}}
+func (c *Command) parse(env Env, file settings, args []string) (*Call, error) {
+	call := &Call{Env: env, flags: c.Flags, values: map[string][][]string{}, file: file}
 	for len(args) > 0 {
 		word := args[0]
 		args = args[1:]
@@ -129,12 +170,12 @@ func (c *Command) parse(env Env, args []string) (*Call, error) {
 // check wants what is required, and words of their kinds.
 func (c *Command) check(call *Call) error {
 	for _, f := range c.Flags {
-		text := call.Text(f.Name)
+		text, source := call.text(f)
 		if f.Required && text == "" && !call.Has(f.Name) {
 			return fmt.Errorf("no -%s %s", f.Name, f.Arg)
 		}
-		if err := f.Kind.check(text); err != nil && text != "" {
-			return fmt.Errorf("-%s %q: %w", f.Name, text, err)
+		if err := f.checkValue(text); err != nil {
+			return fmt.Errorf("%s %q: %w", source, text, err)
 		}
 	}
 	switch n := len(call.Operands); {
@@ -156,6 +197,9 @@ func (k Kind) check(text string) error {
 		if _, err := time.ParseDuration(text); err != nil {
 			return fmt.Errorf("want a duration, as in 90s or 1h30m")
 		}
+	case Rate:
+		_, _, err := ParseRate(text)
+		return err
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ var example = Command{
 		{Name: "i", Arg: "FILE...", Min: 1, Max: Many},
 		{Name: "u", Arg: "URL CERT [FUTURE]", Min: 2, Max: 3, Repeat: true},
 		{Name: "s"},
-		{Name: "trust", Arg: "DIR", Env: "TRUST", Default: "/trust"},
+		{Name: "trust", Arg: "DIR", Setting: true, Default: "/trust"},
 		{Name: "n", Arg: "N", Kind: Number},
 		{Name: "for", Arg: "DURATION", Kind: Duration, Default: "10m"},
 	},
@@ -58,7 +58,7 @@ func TestParse(t *testing.T) {
 		{"-k ks -trust=", `unknown flag "-trust="`},
 		{"-k ks a b", `unexpected argument "b"`},
 	} {
-		c, err := example.parse(Env{}, strings.Fields(tt.line))
+		c, err := example.parse(Env{}, settings{}, strings.Fields(tt.line))
 		got := fmt.Sprint(err)
 		if err == nil {
 			got = spell(c)
@@ -78,27 +78,33 @@ func spell(c *Call) string {
 	return strings.Join(append(words, c.Operands...), " ")
 }
 
-// TestWhereValuesComeFrom: the command line, else the environment, else a default.
+// TestWhereValuesComeFrom: the command line, else the environment, else the file of
+// settings, else a default.
 func TestWhereValuesComeFrom(t *testing.T) {
-	for _, tt := range []struct{ line, env, want string }{
-		{"-k ks -trust mine", "theirs", "mine"},
-		{"-k ks", "theirs", "theirs"},
-		{"-k ks", "", "/trust"},
+	for _, tt := range []struct{ line, env, file, want string }{
+		{"-k ks -trust mine", "theirs", "filed", "mine"},
+		{"-k ks", "theirs", "filed", "theirs"},
+		{"-k ks", "", "filed", "filed"},
+		{"-k ks", "", "", "/trust"},
 	} {
-		c, err := example.parse(Env{Getenv: func(name string) string {
-			if name == "TRUST" {
-				return tt.env
-			}
-			return ""
-		}}, strings.Fields(tt.line))
-		if err != nil || c.Text("trust") != tt.want || c.Text("l") != "" || c.Duration("for") != 10*time.Minute {
-			t.Errorf("%q with %q: %q, want %q (%v)", tt.line, tt.env, c.Text("trust"), tt.want, err)
+		file := settings{"/conf", map[string]string{"OVSA_TRUST": tt.file, "OVSA_L": "1"}}
+		c, err := example.parse(env("OVSA_TRUST", tt.env, "OVSA_L", "1", "OVSA_S", "true"), file, strings.Fields(tt.line))
+		if err != nil || c.Text("trust") != tt.want || c.Text("l") != "" || c.Has("s") || c.Duration("for") != 10*time.Minute {
+			t.Errorf("%q with %q and %q: %q, want %q (%v)", tt.line, tt.env, tt.file, c.Text("trust"), tt.want, err)
 		}
 	}
-	bad := Command{Flags: []Flag{{Name: "n", Arg: "N", Kind: Number, Env: "N"}}}
-	if _, err := bad.parse(Env{Getenv: func(string) string { return "x" }}, nil); err == nil {
-		t.Error("a number of the environment is not checked")
-	}
+}
+
+// env is an environment of names and values.
+func env(words ...string) Env {
+	return Env{Getenv: func(name string) string {
+		for i := 0; i < len(words); i += 2 {
+			if words[i] == name {
+				return words[i+1]
+			}
+		}
+		return ""
+	}}
 }
 
 // FuzzParse: whatever the words, every one of them is accounted for.
@@ -107,7 +113,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("-kks --l=3 - -- -trust=x")
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Fields(line)
-		c, err := example.parse(Env{}, args)
+		c, err := example.parse(Env{}, settings{}, args)
 		if err != nil {
 			return
 		}

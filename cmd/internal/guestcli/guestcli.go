@@ -51,6 +51,8 @@ type Program struct {
 	Name, Summary string
 	Commands      []Command
 	Groups        []Group
+	// Config is the file of settings, "" for none. It need not be there.
+	Config string
 	// Later names commands of the guide that this version does not have.
 	Later []string
 }
@@ -68,11 +70,14 @@ type Command struct {
 	Kind     Kind   // of operands
 	Values   string // of the first operand, as in "one|two", for completion; others are not refused here
 	Example  string // without the program's name
+	NoJSON   string // why there is no -json, which all others have
 	Run      func(ctx context.Context, c *Call) error
 }
 
 // usageError is a wrong command line.
 type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
 
 // Usagef is the error of a wrong command line, which has its own exit code.
 func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
@@ -112,7 +117,7 @@ func (p Program) Run(ctx context.Context, env Env) int {
 
 func (p Program) dispatch(ctx context.Context, env Env) error {
 	if c, words := p.find(env.Args); c != nil {
-		return c.start(ctx, p.Name, env, env.Args[words:])
+		return p.start(ctx, c, env, env.Args[words:])
 	}
 	var verb string
 	var rest []string
@@ -200,19 +205,23 @@ func (p Program) unknown(words []string) error {
 }
 
 // start takes a command line apart and runs the command with it.
-func (c *Command) start(ctx context.Context, program string, env Env, args []string) error {
+func (p Program) start(ctx context.Context, c *Command, env Env, args []string) error {
 	own := slices.ContainsFunc(c.Flags, func(f Flag) bool { return f.Name == "h" })
 	for _, word := range args {
 		if word == "--" {
 			break
 		}
 		if isHelp(word) && (word != "-h" || !own) {
-			return c.help(env.Stdout, program)
+			return c.help(env.Stdout, p.Name)
 		}
 	}
-	call, err := c.parse(env, args)
+	file, err := p.readSettings(env)
 	if err != nil {
-		see := fmt.Sprintf("see %s %s -help", program, c.Name)
+		return err
+	}
+	call, err := c.parse(env, file, args)
+	if err != nil {
+		see := fmt.Sprintf("see %s %s -help", p.Name, c.Name)
 		if h := hint.Of(err); h != "" {
 			see = h + " " + see
 		}

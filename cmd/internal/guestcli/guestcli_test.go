@@ -22,20 +22,20 @@ func tool() Program {
 		return err
 	}
 	return Program{
-		Name: "tool", Summary: "do things",
+		Name: "tool", Summary: "do things", Config: "/nowhere/tool.conf",
 		Groups: []Group{{"key", "make keys"}},
 		Commands: []Command{
-			{Name: "key -make", Summary: "make a key", Flags: []Flag{
+			{Name: "key -make", NoJSON: "a test", Summary: "make a key", Flags: []Flag{
 				{Name: "k", Arg: "STORE", Kind: File, Help: "where", Required: true},
 				{Name: "type", Arg: "TYPE", Values: "rsa|ecdsa", Help: "which", Default: "ecdsa"},
-				{Name: "trust", Arg: "DIR", Kind: Dir, Help: "whom", Env: "TRUST", Default: "/trust"},
+				{Name: "trust", Arg: "DIR", Kind: Dir, Help: "whom", Setting: true, Default: "/trust"},
 				{Name: "ocsp", Arg: "FILE...", Kind: File, Help: "answers", Min: 1, Max: Many},
 			}, Example: "key -make -k store", Run: run},
-			{Name: "key -list", Summary: "list keys", Run: run},
-			{Name: "log", Summary: "print the log", Operands: "[FILE]", Kind: File, Max: 1, Run: run},
-			{Name: "log check", Summary: "check the log", Flags: []Flag{{Name: "h", Arg: "MASK", Help: "a flag as help is spelled"}}, Run: run},
-			{Name: "stop", Summary: "stop a thing", Operands: "KIND ID", Values: "host|guest", Min: 2, Max: 2, Run: run},
-			{Name: "fail", Summary: "fail", Run: func(context.Context, *Call) error {
+			{Name: "key -list", NoJSON: "a test", Summary: "list keys", Run: run},
+			{Name: "log", NoJSON: "a test", Summary: "print the log", Operands: "[FILE]", Kind: File, Max: 1, Run: run},
+			{Name: "log check", NoJSON: "a test", Summary: "check the log", Flags: []Flag{{Name: "h", Arg: "MASK", Help: "a flag as help is spelled"}}, Run: run},
+			{Name: "stop", NoJSON: "a test", Summary: "stop a thing", Operands: "KIND ID", Values: "host|guest", Min: 2, Max: 2, Run: run},
+			{Name: "fail", NoJSON: "a test", Summary: "fail", Run: func(context.Context, *Call) error {
 				return hint.Wrap(errors.New("boom"), "try again")
 			}},
 		},
@@ -57,8 +57,14 @@ func TestTheToolsTable(t *testing.T) {
 		"-x: its default": func(p *Program) {
 			p.Commands[1].Flags = []Flag{{Name: "x", Arg: "N", Kind: Number, Default: "many", Help: "x"}}
 		},
-		"nothing to run":   func(p *Program) { p.Commands[1].Run = nil },
-		"operands have no": func(p *Program) { p.Commands[1].Max = 1 },
+		"nothing to run":  func(p *Program) { p.Commands[1].Run = nil },
+		"want -json":      func(p *Program) { p.Commands[1].NoJSON = "" },
+		"no file of them": func(p *Program) { p.Config = "" },
+		"means something else": func(p *Program) {
+			p.Commands[1].Flags = []Flag{{Name: "trust", Arg: "DIR", Help: "whom", Setting: true, Default: "/other"}}
+		},
+		"a setting has one word": func(p *Program) { p.Commands[0].Flags[3].Setting = true },
+		"operands have no":       func(p *Program) { p.Commands[1].Max = 1 },
 	} {
 		p := tool()
 		change(&p)
@@ -83,11 +89,12 @@ func TestCommandLines(t *testing.T) {
 		{"log -- -help", 0, "ran -help", ""},
 
 		{"help", 0, "tool key -make | -list", ""},
+		{"help", 0, "lines NAME=VALUE of /nowhere/tool.conf\n($OVSA_CONFIG names another file); flags come first, then the environment:\n  OVSA_TRUST\n", ""},
 		{"-help", 0, "Not in this version yet: serve", ""},
 		{"--help", 0, "tool log [FILE]\n      print the log\n  tool log check [-h MASK]\n      check the log\n", ""},
 		{"help key", 0, "tool key -list: list keys", ""},
 		{"key -help", 0, "tool key -make: make a key", ""},
-		{"help key -make", 0, "-trust DIR                   whom (default $TRUST, or /trust)", ""},
+		{"help key -make", 0, "-trust DIR                   whom (default $OVSA_TRUST, or /trust)", ""},
 		{"key -make -h", 0, "-k STORE                     where (required)", ""},
 		{"log check --help", 0, "Usage:\n  tool log check [-h MASK]", ""},
 		{"help log", 0, "tool log: print the log", ""},
@@ -216,7 +223,8 @@ func TestManual(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		".TH TOOL 1", `tool \- do things`, ".SS key \\-make\nMake a key.\n", "\\fB\\-trust\\fR \\fIDIR\\fR\nWhom (default $TRUST, or /trust).\n",
+		".TH TOOL 1", `tool \- do things`, ".SS key \\-make\nMake a key.\n", "\\fB\\-trust\\fR \\fIDIR\\fR\nWhom (default $OVSA_TRUST, or /trust).\n",
+		".SH ENVIRONMENT", "\\fBOVSA_TRUST\\fR\nWhom, as \\-trust.\n", ".SH FILES\n.TP\n\\fB/nowhere/tool.conf\\fR",
 		"    tool key \\-make \\-k store\n", ".TP\n130\ninterrupted\n",
 	} {
 		if !strings.Contains(string(page), want) {

@@ -54,6 +54,10 @@ func (p Program) overview(w io.Writer) error {
 	row("help [COMMAND]", "print this, or what a command takes")
 	row("completion bash | zsh | fish", "print a script that completes command lines")
 	row("version", "print the version")
+	if names, _ := p.settings(); len(names) > 0 {
+		fmt.Fprintf(&b, "\nSettings, from the environment or as lines NAME=VALUE of %s\n($%s names another file); flags come first, then the environment:\n  %s\n",
+			p.Config, configVariable, strings.Join(names, "\n  "))
+	}
 	if len(p.Later) > 0 {
 		fmt.Fprintf(&b, "\nNot in this version yet: %s.\n", strings.Join(p.Later, ", "))
 	}
@@ -109,12 +113,14 @@ func (f Flag) spelled() string {
 // about is a flag's help, with what it is when it is not given.
 func (f Flag) about() string {
 	switch {
-	case f.Required && f.Env == "" && f.Default == "":
+	case f.Required && !f.Setting && f.Default == "":
 		return f.Help + " (required)"
-	case f.Env != "" && f.Default != "":
-		return fmt.Sprintf("%s (default $%s, or %s)", f.Help, f.Env, f.Default)
-	case f.Env != "":
-		return fmt.Sprintf("%s (default $%s)", f.Help, f.Env)
+	case f.Setting && f.Default != "":
+		return fmt.Sprintf("%s (default $%s, or %s)", f.Help, variable(f.Name), f.Default)
+	case f.Setting && f.Arg == "":
+		return fmt.Sprintf("%s (default $%s, or false)", f.Help, variable(f.Name))
+	case f.Setting:
+		return fmt.Sprintf("%s (default $%s)", f.Help, variable(f.Name))
 	case f.Default != "":
 		return fmt.Sprintf("%s (default %s)", f.Help, f.Default)
 	}

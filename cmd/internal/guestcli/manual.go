@@ -45,6 +45,7 @@ func (p Program) page() []byte {
 		}
 	}
 	b.WriteString(".SH FLAGS\nA flag has one dash or two, and its argument follows in the next word or behind a \"=\". Behind a \"\\-\\-\" no word is a flag.\n")
+	p.settingsPage(&b)
 	b.WriteString(".SH EXIT STATUS\n")
 	for _, code := range []struct {
 		n       int
@@ -53,6 +54,23 @@ func (p Program) page() []byte {
 		fmt.Fprintf(&b, ".TP\n%d\n%s\n", code.n, code.meaning)
 	}
 	return []byte(b.String())
+}
+
+// settingsPage is what the page says of settings.
+func (p Program) settingsPage(b *strings.Builder) {
+	names, flags := p.settings()
+	if len(names) == 0 {
+		return
+	}
+	b.WriteString(".SH ENVIRONMENT\nA flag that is not given is taken from its variable, else from the file of settings.\n")
+	for _, name := range names {
+		f := flags[name]
+		fmt.Fprintf(b, ".TP\n\\fB%s\\fR\n%s\n", roff(name), roff(sentence(f.Help+", as -"+f.Name)))
+	}
+	fmt.Fprintf(b, ".TP\n\\fB%s\\fR\nThe file of settings.\n", roff(configVariable))
+	fmt.Fprintf(b, ".SH FILES\n.TP\n\\fB%s\\fR\n", roff(p.Config))
+	b.WriteString(roff("The settings, if it is there: lines NAME=VALUE, with the names of ENVIRONMENT, as systemd's EnvironmentFile= reads them. "+
+		"Lines that begin with # are comments. Names that do not begin with OVSA_ are left to systemd.") + "\n")
 }
 
 // sentence is text with a large letter and a full stop.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/trust"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
@@ -18,6 +19,9 @@ import (
 const (
 	DefaultTrust = "/opt/ovsa/kvm/trust"
 	DefaultTPM   = "/dev/tpmrm0"
+
+	defaultTPMTrust = "/opt/ovsa/kvm/tpm-trust"
+	defaultAKTrust  = "/opt/ovsa/kvm/ak-trust"
 )
 
 // Flag is -k, the key store.
@@ -27,7 +31,7 @@ func Flag() guestcli.Flag {
 
 // TPM is -tpm.
 func TPM() guestcli.Flag {
-	return guestcli.Flag{Name: "tpm", Arg: "ADDRESS", Kind: guestcli.File, Help: "the TPM", Env: "OVSA_TPM", Default: DefaultTPM}
+	return guestcli.Flag{Name: "tpm", Arg: "ADDRESS", Kind: guestcli.File, Help: "the TPM", Setting: true, Default: DefaultTPM}
 }
 
 // PCRs is -pcrs.
@@ -37,15 +41,32 @@ func PCRs() guestcli.Flag {
 
 // Trust is -trust.
 func Trust() guestcli.Flag {
-	return guestcli.Flag{Name: "trust", Arg: "DIR", Kind: guestcli.Dir, Help: "certificates that are believed", Env: "OVSA_TRUST", Default: DefaultTrust}
+	return guestcli.Flag{Name: "trust", Arg: "DIR", Kind: guestcli.Dir, Help: "certificates that are believed", Setting: true, Default: DefaultTrust}
+}
+
+// HostTrust are -tpm-trust and -ak-trust: whom to believe about hosts.
+func HostTrust() []guestcli.Flag {
+	return []guestcli.Flag{
+		{Name: "tpm-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "roots of the makers of hosts' TPMs", Setting: true, Default: defaultTPMTrust},
+		{Name: "ak-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "authorities that enrol hosts", Setting: true, Default: defaultAKTrust},
+	}
+}
+
+// Stores are the trust stores that a command line of a guest's program means.
+func Stores(c *guestcli.Call) trust.Stores {
+	return trust.Stores{Default: "party", All: []trust.Store{
+		{For: "party", Dir: c.Text("trust"), Whose: "ISVs' and customers', or their authorities'", Lacks: "no key store takes a certificate, and nothing is protected or sold"},
+		{For: "tpm-vendor", Dir: c.Text("tpm-trust"), Whose: "makers of hosts' TPMs", Lacks: "no host's record verifies, and no reference TCB is made", Authorities: true},
+		{For: "attestation", Dir: c.Text("ak-trust"), Whose: "authorities that enrol hosts", Lacks: "no host is enrolled, and a reference TCB is made with -allow-unenrolled alone", Authorities: true},
+	}}
 }
 
 // Trusting are flags, and those of commands that verify certificates.
 func Trusting(flags ...guestcli.Flag) []guestcli.Flag {
 	return append(flags, TPM(), Trust(),
 		guestcli.Flag{Name: "ocsp", Arg: "FILE...", Kind: guestcli.File, Help: "OCSP responses that were fetched before", Min: 1, Max: guestcli.Many},
-		guestcli.Flag{Name: "ocsp-url", Arg: "URL", Help: "ask this responder and not the one that the certificate names"},
-		guestcli.Flag{Name: "ocsp-soft-fail", Help: "let certificates pass whose revocation status is not known"},
+		guestcli.Flag{Name: "ocsp-url", Arg: "URL", Help: "ask this responder and not the one that the certificate names", Setting: true},
+		guestcli.Flag{Name: "ocsp-soft-fail", Help: "let certificates pass whose revocation status is not known", Setting: true},
 	)
 }
 

@@ -107,7 +107,7 @@ func (s Session) Update(ctx context.Context, open func() (*licensing.KeyStore, e
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFile(path, file, outfiles.Mode)
+	return atomicfile.WriteOwned(path, file, outfiles.Mode)
 }
 
 // Party is the owner of a key store, whose certificate was verified just now.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ const allowListHead = `# The hosts that may be enrolled, one in a line: the host
 func authorityCommand(run binder) guestcli.Command {
 	return guestcli.Command{
 		Name: "gencert-attestation", Summary: "make the authority that certifies hosts, and the list of those that may be enrolled",
-		Flags: []guestcli.Flag{dirFlag()},
+		Flags: []guestcli.Flag{dirFlag(), jsonFlag()},
 		Run:   run(func(_ context.Context, s session) error { return s.certDir().explain(s.certDir().makeAuthority(s)) }),
 	}
 }
@@ -77,12 +78,12 @@ func (d certDir) makeAuthority(s session) error {
 	if err := d.makeAllowList(); err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(d.path(authorityCert), pki.EncodePEM(cert), public); err != nil {
+	if err := atomicfile.WriteOwned(d.path(authorityCert), pki.EncodePEM(cert), public); err != nil {
 		return err
 	}
-	s.Say("%s: pin %x, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
 	s.Say("%s: list the hosts that may be enrolled there", d.path(allowList))
-	return nil
+	return s.Report(installed{d.path(authorityCert), cert.Subject.String(), hex.EncodeToString(licensing.PinOf(cert)), cert.NotAfter.UTC()},
+		"%s: pin %x, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
 }
 
 func (d certDir) makeAllowList() error {
@@ -91,6 +92,9 @@ func (d certDir) makeAllowList() error {
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	if err := staged.Own(); err != nil {
 		return err
 	}
 	if err := staged.Create(); err != nil && !errors.Is(err, fs.ErrExist) {

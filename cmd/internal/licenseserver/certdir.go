@@ -84,6 +84,9 @@ func (d certDir) create(name string, key *ecdsa.PrivateKey) error {
 	if err != nil {
 		return err
 	}
+	if err := staged.Own(); err != nil {
+		return err
+	}
 	return staged.Create()
 }
 
@@ -122,7 +125,7 @@ func (d certDir) writeBundle(name string, tls *x509.Certificate, subject pki.Sub
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFile(d.path(name), pki.EncodePEM(tls, release), public)
+	return atomicfile.WriteOwned(d.path(name), pki.EncodePEM(tls, release), public)
 }
 
 // checkServerCert refuses a certificate that clients of the server would.

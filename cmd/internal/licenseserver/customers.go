@@ -16,10 +16,10 @@ import (
 )
 
 func customerCommands(run binder) []guestcli.Command {
-	one := func(name, summary string, do func(reader, customer) error, more ...guestcli.Flag) guestcli.Command {
+	one := func(name, summary string, do func(reader, customer) error) guestcli.Command {
 		return guestcli.Command{
 			Name: "customers " + name, Summary: summary, Operands: "CUSTOMER", Kind: guestcli.File, Min: 1, Max: 1,
-			Flags: append([]guestcli.Flag{dbFlag()}, more...),
+			Flags: []guestcli.Flag{dbFlag(), jsonFlag()},
 			Run: run(reading(func(r reader) error {
 				c, err := r.customer(r.Operands[0])
 				if err != nil {
@@ -31,7 +31,7 @@ func customerCommands(run binder) []guestcli.Command {
 	}
 	return []guestcli.Command{
 		{Name: "customers ls", Summary: "list the customers, and how many licences each has", Flags: []guestcli.Flag{dbFlag(), jsonFlag(), allFlag()}, Run: run(reading(reader.customers))},
-		one("show", "show a customer's licences; CUSTOMER is the start of an ID, or a primary certificate", reader.showCustomer, jsonFlag()),
+		one("show", "show a customer's licences; CUSTOMER is the start of an ID, or a primary certificate", reader.showCustomer),
 		one("archive", "put a customer's licences away: leases end at their next renewal, and none is given", func(r reader, c customer) error {
 			return r.changed(c, "archived", r.ledger.Archive(r.ctx, c.keys, r.Now()))
 		}),
@@ -161,10 +161,18 @@ func (r reader) showCustomer(c customer) error {
 	return writeLicences(r.Stdout, licences)
 }
 
+// changed is what became of a customer's licences, for programs.
+type changed struct {
+	What     string `json:"what"`
+	ID       string `json:"id"`
+	Subject  string `json:"subject"`
+	Licences int    `json:"licences"`
+}
+
 // changed tells of a change that went well.
 func (r reader) changed(c customer, what string, err error) error {
-	if err == nil {
-		r.Say("%s: licences: %d, of %s", what, len(c.keys), visible.Line(c.Subject))
+	if err != nil {
+		return err
 	}
-	return err
+	return r.Report(changed{what, c.ID, c.Subject, len(c.keys)}, "%s: licences: %d, of %s", what, len(c.keys), visible.Line(c.Subject))
 }

@@ -2,6 +2,7 @@ package licenseserver
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
 	"github.com/ovsactl/ovsactl/licensing/postgres"
@@ -36,7 +40,21 @@ func openDatabase(ctx context.Context, db string) (*ledger.Ledger, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hint.Wrap(err, "make the directory, or say where the database is: -db FILE")
 	}
-	return l, err
+	return l, explainDatabase(err, db)
+}
+
+// explainDatabase adds what to do about a disk that SQLite cannot write to.
+func explainDatabase(err error, db string) error {
+	if sqlite.IsFull(err) {
+		return atomicfile.Explain(fmt.Errorf("%w: %w", unix.ENOSPC, err), db)
+	}
+	if errors.Is(err, unix.EROFS) {
+		return atomicfile.Explain(err, db)
+	}
+	if sqlite.IsReadOnly(err) {
+		return hint.Wrap(err, "%s, or its directory, cannot be written to: run it as the owner of %s, or have the disk mounted for writing", db, filepath.Dir(db))
+	}
+	return err
 }
 
 // withDatabase runs f with the database of -db, which is there: what reads makes
@@ -53,14 +71,21 @@ func (s session) withDatabase(ctx context.Context, f func(*ledger.Ledger) error)
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	return f(l)
+	return explainDatabase(f(l), db)
 }
 
 func backupCommand(run binder) guestcli.Command {
 	return guestcli.Command{
 		Name: "backup", Operands: "FILE", Kind: guestcli.File, Summary: "copy the database, while the server goes on", Min: 1, Max: 1,
-		Flags: []guestcli.Flag{dbFlag()}, Run: run(backup),
+		Flags: []guestcli.Flag{dbFlag(), jsonFlag()}, Run: run(backup),
 	}
+}
+
+// copied is the answer to backup.
+type copied struct {
+	File    string `json:"file"`
+	Entries int64  `json:"entries"` // in its audit log
+	Head    string `json:"head"`    // the hash of the last
 }
 
 func backup(ctx context.Context, s session) error {
@@ -79,6 +104,5 @@ func backup(ctx context.Context, s session) error {
 	if err := errors.Join(err, l.Close()); err != nil {
 		return err
 	}
-	s.Say("%s: %d entries in its audit log, the last %x", to, entries, head)
-	return nil
+	return s.Report(copied{to, entries, hex.EncodeToString(head[:])}, "%s: %d entries in its audit log, the last %x", to, entries, head)
 }

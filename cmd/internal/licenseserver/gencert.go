@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,7 @@ func certCommands(run binder) []guestcli.Command {
 		dirFlag(),
 		{Name: "subj", Arg: "/TYPE=VALUE...", Help: "whose certificates they are", Default: defaultSubject},
 		{Name: "force", Help: "replace what is there; never the key-release key"},
+		jsonFlag(),
 	}
 	installed := guestcli.Command{Flags: flags, Operands: "CERTIFICATE [KEY]", Kind: guestcli.File, Min: 1, Max: 2}
 	install, installNew := installed, installed
@@ -36,7 +38,7 @@ func certCommands(run binder) []guestcli.Command {
 		{Name: "gencert", Summary: "make the server's keys, a request for an authority, and a self-signed certificate", Flags: flags, Run: run(withOptions(genCert))},
 		{Name: "gencert-new", Summary: "make the key and certificate that will follow, beside those in use", Flags: flags, Run: run(withOptions(genNewCert))},
 		install, installNew,
-		{Name: "provision-new-cert", Summary: "use the certificate that was to follow", Flags: []guestcli.Flag{dirFlag()},
+		{Name: "provision-new-cert", Summary: "use the certificate that was to follow", Flags: []guestcli.Flag{dirFlag(), jsonFlag()},
 			Run: run(func(_ context.Context, s session) error { return s.certDir().explain(provision(s, s.certDir())) })},
 	}
 }
@@ -77,52 +79,70 @@ func genCert(s session, o options) error {
 			return hint.Wrap(fmt.Errorf("write %q: %w", o.path(bundle), fs.ErrExist),
 				"licences name this certificate's key; gencert-new and provision-new-cert replace it without breaking them, -force at once")
 		}
-		if err := genNewCert(s, o); err != nil {
+		if _, err := o.next(); err != nil {
 			return err
 		}
 		return provision(s, o.certDir)
 	}
-	return o.generate(s, tlsKey, tlsRequest, bundle)
+	cert, err := o.generate(tlsKey, tlsRequest, bundle)
+	if err != nil {
+		return err
+	}
+	return o.tell(s, bundle, cert)
 }
 
 // genNewCert makes what provision-new-cert will put into use. The key-release key
 // stays: licences are sold for it.
 func genNewCert(s session, o options) error {
-	if err := o.forgetNext(); err != nil {
+	cert, err := o.next()
+	if err != nil {
 		return err
 	}
-	return o.generate(s, nextKey, nextRequest, nextBundle)
+	return o.tell(s, nextBundle, cert)
+}
+
+func (o options) next() (*x509.Certificate, error) {
+	if err := o.forgetNext(); err != nil {
+		return nil, err
+	}
+	return o.generate(nextKey, nextRequest, nextBundle)
 }
 
 // generate makes a key, its request and its self-signed certificate.
-func (o options) generate(s session, keyName, requestName, bundleName string) error {
+func (o options) generate(keyName, requestName, bundleName string) (*x509.Certificate, error) {
 	if _, err := o.keyOrNew(releaseKey); err != nil {
-		return err
+		return nil, err
 	}
 	key, err := o.keyOrNew(keyName)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	request, err := pki.Request(key, o.subject)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := atomicfile.WriteFile(o.path(requestName), request, public); err != nil {
-		return err
+	if err := atomicfile.WriteOwned(o.path(requestName), request, public); err != nil {
+		return nil, err
 	}
 	cert, err := pki.SelfSigned(key, o.subject, x509.KeyUsageDigitalSignature, o.now)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := o.writeBundle(bundleName, cert, o.subject, o.now); err != nil {
-		return err
-	}
-	o.tell(s, bundleName, cert)
-	return nil
+	return cert, o.writeBundle(bundleName, cert, o.subject, o.now)
 }
 
-func (o options) tell(s session, name string, cert *x509.Certificate) {
-	s.Say("%s: %s, pin %x, used until %s", o.path(name), visible.Line(cert.Subject.String()), licensing.PinOf(cert), licensing.CertificateEnd(cert).UTC().Format(time.DateOnly))
+// installed is a certificate that a command put in its place, for programs.
+type installed struct {
+	File    string    `json:"file"`
+	Subject string    `json:"subject"`
+	Pin     string    `json:"pin"`
+	Ends    time.Time `json:"ends"`
+}
+
+func (o options) tell(s session, name string, cert *x509.Certificate) error {
+	end := licensing.CertificateEnd(cert).UTC()
+	return s.Report(installed{o.path(name), cert.Subject.String(), hex.EncodeToString(licensing.PinOf(cert)), end},
+		"%s: %s, pin %x, used until %s", o.path(name), visible.Line(cert.Subject.String()), licensing.PinOf(cert), day(end))
 }
 
 // forgetNext makes way for another future certificate, where -force says so. One
@@ -189,8 +209,7 @@ func installCert(s session, o options) error {
 	if err := o.writeBundle(bundle, cert, o.subject, o.now); err != nil {
 		return err
 	}
-	o.tell(s, bundle, cert)
-	return nil
+	return o.tell(s, bundle, cert)
 }
 
 // installWithKey uses a certificate and its key, by way of the future ones:
@@ -249,8 +268,7 @@ func installNewCert(s session, o options) error {
 		if err := o.stageNext(cert, key); err != nil {
 			return err
 		}
-		o.tell(s, nextBundle, cert)
-		return nil
+		return o.tell(s, nextBundle, cert)
 	}
 	key, err := o.key(nextKey)
 	if err != nil {
@@ -262,8 +280,7 @@ func installNewCert(s session, o options) error {
 	if err := o.writeBundle(nextBundle, cert, o.subject, o.now); err != nil {
 		return err
 	}
-	o.tell(s, nextBundle, cert)
-	return nil
+	return o.tell(s, nextBundle, cert)
 }
 
 // provision puts the future certificate into use, or finishes doing so: first
@@ -282,7 +299,7 @@ func provision(s session, d certDir) error {
 		return err
 	}
 	if have, err := os.ReadFile(d.path(bundle)); err != nil || !bytes.Equal(have, text) {
-		if err := atomicfile.WriteFile(d.path(bundle), text, public); err != nil {
+		if err := atomicfile.WriteOwned(d.path(bundle), text, public); err != nil {
 			return err
 		}
 	}
@@ -297,9 +314,8 @@ func provision(s session, d certDir) error {
 	if err := d.remove(nextBundle); err != nil {
 		return err
 	}
-	options{certDir: d}.tell(s, bundle, cert)
 	s.Say("a server that runs takes it at its next reload: systemctl reload license_server")
-	return nil
+	return options{certDir: d}.tell(s, bundle, cert)
 }
 
 // checkNextKey refuses to go on without the future certificate's key, which is

@@ -21,7 +21,7 @@ import (
 func Guests(_ context.Context, c Config) (Service, error) {
 	exchange, err := proto.New(c.Ledger, proto.Options{
 		Now: c.Now, Log: c.Log, Metrics: c.Metrics,
-		Lease: c.Lasting.Lease, ProofEvery: c.Lasting.ProofEvery, RecordAge: c.Lasting.RecordAge, HostFresh: c.Lasting.HostFresh,
+		Lease: c.Lasting.Lease, ProofEvery: c.Lasting.ProofEvery, RecordAge: c.Lasting.RecordAge, HostFresh: c.Lasting.HostFresh, Limits: c.Limits,
 	})
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ func guestCommands(run binder) []guestcli.Command {
 	one := func(name, summary string, do func(reader, ledger.Guest) error, more ...guestcli.Flag) guestcli.Command {
 		return guestcli.Command{
 			Name: "guests " + name, Summary: summary, Operands: "GUEST", Min: 1, Max: 1,
-			Flags: append([]guestcli.Flag{dbFlag()}, more...),
+			Flags: append([]guestcli.Flag{dbFlag(), jsonFlag()}, more...),
 			Run: run(reading(func(r reader) error {
 				g, err := r.guest(r.Operands[0])
 				if err != nil {
@@ -115,12 +115,17 @@ func (r reader) guest(word string) (ledger.Guest, error) {
 	return found[0], nil
 }
 
+// resetGuest is what was done to a guest, for programs.
+type resetGuest struct {
+	ID    string `json:"id"`
+	Ended int    `json:"leases_ended"`
+}
+
 func (r reader) resetGuest(g ledger.Guest) error {
 	if err := r.ledger.ResetGuest(r.ctx, g.ID, r.Now()); err != nil {
 		return err
 	}
-	r.Say("reset: %s; leases that ended: %d", brief(g.ID), g.Leases)
-	return nil
+	return r.Report(resetGuest{g.ID, g.Leases}, "reset: %s; leases that ended: %d", brief(g.ID), g.Leases)
 }
 
 func (r reader) revokeGuest(g ledger.Guest) error {
@@ -131,6 +136,5 @@ func (r reader) revokeGuest(g ledger.Guest) error {
 	if err := r.ledger.Revoke(r.ctx, ledger.Subject{Kind: ledger.KindGuest, ID: g.ID}, reason, r.Now()); err != nil {
 		return err
 	}
-	r.Say("revoked: %s; take it back with: license_server unrevoke guest %s", brief(g.ID), g.ID)
-	return nil
+	return r.Report(revocation{ledger.KindGuest, g.ID, reason, r.Now().UTC()}, "revoked: %s; take it back with: license_server unrevoke guest %s", brief(g.ID), g.ID)
 }

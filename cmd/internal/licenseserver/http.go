@@ -30,7 +30,7 @@ const (
 // so that each connection proves the server's key and has secrets of its own.
 func (p *process) guestServer() *http.Server {
 	mux := http.NewServeMux()
-	p.health.handle(mux)
+	p.health.handle(mux, false)
 	mux.Handle("/", p.counters.count(proving(http.MaxBytesHandler(p.service, maxBody))))
 	server := p.server(mux)
 	server.ConnContext = withConn
@@ -45,7 +45,7 @@ func (p *process) guestServer() *http.Server {
 // opsServer is for whoever looks after the server.
 func (p *process) opsServer() *http.Server {
 	mux := http.NewServeMux()
-	p.health.handle(mux)
+	p.health.handle(mux, true)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{ErrorLog: p.errorLog(), MaxRequestsInFlight: 4}))
 	return p.server(http.MaxBytesHandler(mux, maxHeader))
 }
@@ -72,48 +72,56 @@ func (w errorWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// checker is the part of a ledger that tells whether it answers.
-type checker interface{ Check(context.Context) error }
-
-// health tells whether the process lives, and whether it can answer guests.
+// health tells whether the process lives, whether it can answer guests, and what it
+// cannot do yet.
 type health struct {
-	ledger   checker
+	look     func(context.Context) []finding
 	stopping atomic.Bool
-	last     atomic.Pointer[checked]
+	last     atomic.Pointer[looked]
 }
 
-// checked is what the ledger said, and when: those who ask often cost nothing.
-type checked struct {
-	at time.Time
-	ok bool
+// looked is what was found, and when: those who ask often cost nothing.
+type looked struct {
+	at       time.Time
+	findings []finding
 }
 
 // stop makes it not ready, and tells whether it was.
 func (h *health) stop() bool { return !h.stopping.Swap(true) }
 
-func (h *health) handle(mux *http.ServeMux) {
+// handle answers what the process is like. What it lacks is for those alone who look
+// after it.
+func (h *health) handle(mux *http.ServeMux, detailed bool) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case h.stopping.Load():
+		if h.stopping.Load() {
 			answer(w, http.StatusServiceUnavailable, "stopping")
-		case !h.ready(r.Context()):
-			answer(w, http.StatusServiceUnavailable, "the database does not answer")
-		default:
-			answer(w, http.StatusOK, "ok")
+			return
 		}
+		code, text := http.StatusOK, "ok"
+		found := h.findings(r.Context())
+		switch worst(found) {
+		case broken:
+			code, text = http.StatusServiceUnavailable, "not ready"
+		case absent, ending:
+			text = "ready, and not complete"
+		}
+		if detailed {
+			text = strings.TrimSuffix(text+"\n"+lacks(found), "\n")
+		}
+		answer(w, code, text)
 	})
 }
 
-func (h *health) ready(ctx context.Context) bool {
+func (h *health) findings(ctx context.Context) []finding {
 	if last := h.last.Load(); last != nil && time.Since(last.at) < readyResult {
-		return last.ok
+		return last.findings
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTime)
 	defer cancel()
-	now := &checked{time.Now(), h.ledger.Check(ctx) == nil}
+	now := &looked{time.Now(), h.look(ctx)}
 	h.last.Store(now)
-	return now.ok
+	return now.findings
 }
 
 func answer(w http.ResponseWriter, code int, text string) {

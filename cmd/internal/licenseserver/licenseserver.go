@@ -15,12 +15,15 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/trust"
 )
 
 // Where things are when no flag says otherwise.
 const (
 	DefaultDir = "/opt/ovsa/certs"
 	DefaultDB  = "/opt/ovsa/DB/ovsa.db"
+
+	settings = "/opt/ovsa/license_server.conf"
 )
 
 // The guide's scripts, under whose names the program is called, too.
@@ -62,15 +65,15 @@ func Program(p Ports) guestcli.Program {
 		return func(ctx context.Context, c *guestcli.Call) error { return a(ctx, session{c, p}) }
 	}
 	return guestcli.Program{
-		Name: "license_server", Summary: "release licensed models' keys to guests that prove where they run",
+		Name: "license_server", Summary: "release licensed models' keys to guests that prove where they run", Config: settings,
 		Groups: []guestcli.Group{
 			{Name: "customers", Summary: "look at customers, put their licences away, and forget them"},
 			{Name: "guests", Summary: "look at guests, let one in again, and shut one out"},
-			{Name: "trust", Summary: "choose whose certificates are believed, and for what"},
+			trust.Group(),
 		},
 		Commands: slices.Concat(
 			[]guestcli.Command{serveCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
-			readCommands(run), customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trustCommands(run), []guestcli.Command{backupCommand(run)},
+			readCommands(run), customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
 		),
 	}
 }
@@ -107,14 +110,14 @@ func isHelp(word string) bool {
 // The flags that many commands have.
 
 func dirFlag() guestcli.Flag {
-	return guestcli.Flag{Name: "dir", Arg: "DIR", Kind: guestcli.Dir, Help: "the server's keys and certificates", Default: DefaultDir}
+	return guestcli.Flag{Name: "dir", Arg: "DIR", Kind: guestcli.Dir, Help: "the server's keys and certificates", Setting: true, Default: DefaultDir}
 }
 
 func dbFlag() guestcli.Flag {
-	return guestcli.Flag{Name: "db", Arg: "FILE|postgres://...", Kind: guestcli.File, Help: "the database", Default: DefaultDB}
+	return guestcli.Flag{Name: "db", Arg: "FILE|postgres://...", Kind: guestcli.File, Help: "the database", Setting: true, Default: DefaultDB}
 }
 
-func jsonFlag() guestcli.Flag { return guestcli.Flag{Name: "json", Help: "as JSON"} }
+func jsonFlag() guestcli.Flag { return guestcli.JSON() }
 
 // certDir is the directory of -dir.
 func (s session) certDir() certDir { return certDir(s.Text("dir")) }

@@ -27,17 +27,8 @@ type Material struct {
 	Authority   *Authority // of this server; nil: it enrols no hosts
 }
 
-// trustFor are the things that certificates are believed for, each with a
-// directory of its own.
-var trustFor = []string{"isv", "customer", "tpm-vendor", "attestation"}
-
-// trustStore is where what is believed for a purpose is.
-func (d certDir) trustStore(purpose string) pki.Store {
-	return pki.NewStore(d.path("trust/" + purpose))
-}
-
 func (d certDir) verifier(purpose string, now func() time.Time, status pki.StatusSource) pki.Verifier {
-	return pki.Verifier{Store: d.trustStore(purpose), Now: now, Status: status}
+	return pki.Verifier{Store: pki.NewStore(d.path("trust/" + purpose)), Now: now, Status: status}
 }
 
 // material reads all of a server's keys and trust, and refuses what does not fit
@@ -73,13 +64,13 @@ func (d certDir) material(now func() time.Time, status pki.StatusSource) (Materi
 	if m.Authority != nil {
 		m.Attestation = append(m.Attestation, m.Authority.Certificate)
 	}
-	for _, purpose := range trustFor {
-		anchors, err := d.trustStore(purpose).List()
+	for _, store := range d.stores().All {
+		anchors, err := pki.NewStore(store.Dir).List()
 		if err != nil {
 			return Material{}, err
 		}
 		for _, a := range anchors {
-			switch purpose {
+			switch store.For {
 			case "tpm-vendor":
 				m.TPMVendors = append(m.TPMVendors, a.Certificate)
 			case "attestation":

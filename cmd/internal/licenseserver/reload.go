@@ -1,6 +1,7 @@
 package licenseserver
 
 import (
+	"context"
 	"crypto/tls"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,7 @@ func (c *current) describe() []any {
 // reload reads keys, certificates and trust again. When anything is wrong with
 // them all stays as it was. Connections go on; those that come see the new
 // certificate.
-func (p *process) reload() {
+func (p *process) reload(ctx context.Context) {
 	m, err := p.options.dir.material(p.Now, p.options.status)
 	if err == nil {
 		err = p.service.Reload(m)
@@ -51,5 +52,5 @@ func (p *process) reload() {
 	p.current.p.Store(&m)
 	p.counters.reloads.WithLabelValues("done").Inc()
 	p.log.Info("reloaded", p.current.describe()...)
-	p.warnEnd()
+	p.warn(ctx)
 }

@@ -27,7 +27,7 @@ func revokeCommands(run binder) []guestcli.Command {
 			Summary: "refuse a " + strings.ReplaceAll(kinds, "|", ", ") + " from now on; without words, list what is revoked",
 			Flags:   []guestcli.Flag{dbFlag(), jsonFlag(), reasonFlag()},
 			Run:     run(revoke)},
-		{Name: "unrevoke", Operands: "KIND ID", Values: kinds, Min: 2, Max: 2, Summary: "take a revocation back", Flags: []guestcli.Flag{dbFlag()},
+		{Name: "unrevoke", Operands: "KIND ID", Values: kinds, Min: 2, Max: 2, Summary: "take a revocation back", Flags: []guestcli.Flag{dbFlag(), jsonFlag()},
 			Run: run(func(ctx context.Context, s session) error {
 				subject, err := parseSubject(s.Operands)
 				if err != nil {
@@ -54,7 +54,12 @@ func revoke(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
-	return s.withDatabase(ctx, func(l *ledger.Ledger) error { return l.Revoke(ctx, subject, reason, s.Now()) })
+	return s.withDatabase(ctx, func(l *ledger.Ledger) error {
+		if err := l.Revoke(ctx, subject, reason, s.Now()); err != nil {
+			return err
+		}
+		return s.Report(revocation{subject.Kind, subject.ID, reason, s.Now().UTC()}, "revoked: %s %s, with proofs at once and leases at their next renewal", subject.Kind, visible.Line(subject.ID))
+	})
 }
 
 // reason is why something is revoked.
@@ -74,7 +79,10 @@ func unrevoke(ctx context.Context, s session, l *ledger.Ledger, subject ledger.S
 	}
 	for _, r := range all {
 		if r.Subject == subject {
-			return l.Unrevoke(ctx, subject, s.Now())
+			if err := l.Unrevoke(ctx, subject, s.Now()); err != nil {
+				return err
+			}
+			return s.Report(revocation{r.Kind, r.ID, r.Reason, r.At.UTC()}, "not revoked any more: %s %s, which was: %s", r.Kind, visible.Line(r.ID), visible.Line(r.Reason))
 		}
 	}
 	return fmt.Errorf("%s %q is not revoked", subject.Kind, subject.ID)

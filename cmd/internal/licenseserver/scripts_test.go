@@ -69,6 +69,7 @@ func TestMain(m *testing.M) {
 //	prove DB GUID GUEST LINEAGE   take a lease for a guest, or fail
 //	forge DB                      change an entry of the audit log behind the server's back
 //	flip FILE OLD NEW OUT         change text of a file
+//	append FILE LINE              add a line to a file
 //	mode WANT FILE...             compare permissions
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -84,7 +85,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode,
+			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode, "append": cmdAppend,
 		},
 	})
 }
@@ -211,6 +212,10 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s has no %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(strings.Replace(was, args[1], args[2], 1)), 0o600))
+}
+
+func cmdAppend(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile(args[0])+args[1]+"\n"), 0o644))
 }
 
 func cmdMode(ts *testscript.TestScript, _ bool, args []string) {

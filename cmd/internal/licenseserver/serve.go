@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	proto "github.com/ovsactl/ovsactl/licensing/server"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/buildinfo"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/licensing/pki"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
 )
 
 // serveOptions are what serve's flags say.
@@ -26,23 +26,37 @@ type serveOptions struct {
 	listen, ops string
 	connections int
 	perClient   int
+	limits      proto.Limits
 	drain       time.Duration
 	lasting     Lasting
 	status      pki.StatusSource
 }
 
 func serveCommand(run binder) guestcli.Command {
+	setting := func(name, arg string, kind guestcli.Kind, value, help string) guestcli.Flag {
+		return guestcli.Flag{Name: name, Arg: arg, Kind: kind, Setting: true, Default: value, Help: help}
+	}
 	duration := func(name, value, help string) guestcli.Flag {
-		return guestcli.Flag{Name: name, Arg: "DURATION", Kind: guestcli.Duration, Default: value, Help: help}
+		return setting(name, "DURATION", guestcli.Duration, value, help)
+	}
+	number := func(name, value, help string) guestcli.Flag {
+		return setting(name, "N", guestcli.Number, value, help)
+	}
+	rate := func(name, value, help string) guestcli.Flag {
+		return setting(name, "PER-SECOND:AT-ONCE", guestcli.Rate, value, help)
 	}
 	return guestcli.Command{
 		Name: "serve", Summary: "answer guests; also what the program does without a command",
 		Flags: append([]guestcli.Flag{
 			dirFlag(), dbFlag(),
-			{Name: "listen", Arg: "ADDRESS", Help: "where guests connect", Default: ":4452"},
-			{Name: "ops", Arg: "ADDRESS", Help: `where /metrics is, without TLS; "off" for nowhere`, Default: "127.0.0.1:9452"},
-			{Name: "max-connections", Arg: "N", Kind: guestcli.Number, Help: "connections at the same time", Default: "4096"},
-			{Name: "max-per-client", Arg: "N", Kind: guestcli.Number, Help: "connections of one address at the same time", Default: "256"},
+			setting("listen", "ADDRESS", guestcli.Plain, ":4452", "where guests connect"),
+			setting("ops", "ADDRESS", guestcli.Plain, "127.0.0.1:9452", `where /metrics is, without TLS; "off" for nowhere`),
+			number("max-connections", "4096", "connections at the same time"),
+			number("max-per-client", "256", "connections of one client at the same time"),
+			number("max-requests", "256", "requests that are worked on at the same time"),
+			rate("client-rate", "50:200", "requests of one client: an IPv4 address, or an IPv6 network of 64 bits"),
+			rate("guest-rate", "1:20", "proofs of one guest"),
+			rate("licence-rate", "100:1000", "proofs for one licence"),
 			duration("drain", "30s", "how long requests may still take at the end"),
 			duration("lease", "10m", "how long a lease lasts, and a revocation takes at most"),
 			duration("proof-every", "24h", "how long a lease is renewed without another proof"),
@@ -50,11 +64,13 @@ func serveCommand(run binder) guestcli.Command {
 			{Name: "host-fresh", Arg: "required|off", Values: "required|off", Default: string(proto.HostRequired),
 				Help: "whether a guest's host has to vouch for each proof; off takes a copy of a virtual TPM for its guest"},
 		}, ocspFlags()...),
+		NoJSON: "its log is JSON",
 		Run: run(func(ctx context.Context, s session) error {
 			o := serveOptions{
 				dir: s.certDir(), db: s.Text("db"), listen: s.Text("listen"), ops: s.Text("ops"),
 				connections: s.Number("max-connections"), perClient: s.Number("max-per-client"), drain: s.Duration("drain"),
 				lasting: Lasting{Lease: s.Duration("lease"), ProofEvery: s.Duration("proof-every"), RecordAge: s.Duration("record-age"), HostFresh: proto.HostFresh(s.Text("host-fresh"))},
+				limits:  proto.Limits{PerIP: s.rate("client-rate"), PerEK: s.rate("guest-rate"), PerLicence: s.rate("licence-rate"), InFlight: s.Number("max-requests")},
 				status:  s.status(),
 			}
 			if err := o.check(); err != nil {
@@ -68,8 +84,14 @@ func serveCommand(run binder) guestcli.Command {
 	}
 }
 
+// rate is the word of a flag of that kind.
+func (s session) rate(name string) proto.Rate {
+	perSecond, atOnce := s.Rate(name)
+	return proto.Rate{PerSecond: perSecond, Burst: atOnce}
+}
+
 func (o serveOptions) check() error {
-	if o.connections < 1 || o.perClient < 1 || o.drain < 0 {
+	if o.connections < 1 || o.perClient < 1 || o.limits.InFlight < 1 || o.drain < 0 {
 		return guestcli.Usagef("limits are numbers from 1, and a drain is no negative duration")
 	}
 	if l := o.lasting; l.Lease < time.Second || l.ProofEvery < l.Lease || l.RecordAge < 0 {
@@ -97,7 +119,7 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 	registry := newRegistry()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // until requests are answered
 	defer stop()
-	service, err := s.NewService(running, Config{Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now, Lasting: o.lasting})
+	service, err := s.NewService(running, Config{Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now, Lasting: o.lasting, Limits: o.limits})
 	if err != nil {
 		return err
 	}
@@ -130,10 +152,12 @@ type process struct {
 	registry *prometheus.Registry
 }
 
-func newProcess(s session, o serveOptions, log *slog.Logger, service Service, ledger checker, registry *prometheus.Registry, m Material) *process {
-	p := &process{session: s, options: o, log: log, service: service, registry: registry,
-		health: &health{ledger: ledger}, counters: newCounters(registry)}
+func newProcess(s session, o serveOptions, log *slog.Logger, service Service, ledger licences, registry *prometheus.Registry, m Material) *process {
+	p := &process{session: s, options: o, log: log, service: service, registry: registry, counters: newCounters(registry)}
 	p.current = newCurrent(m, registry)
+	p.health = &health{look: func(ctx context.Context) []finding {
+		return o.dir.look(ctx, *p.current.p.Load(), nil, ledger, nil, s.Now()).findings(s.Now())
+	}}
 	return p
 }
 
@@ -169,23 +193,23 @@ func (p *process) run(ctx context.Context, guests, ops net.Listener) error {
 			case <-live.Done():
 				return nil
 			case <-requests:
-				p.reload()
+				p.reload(ctx)
 			}
 		}
 	})
-	p.announce(guests, ops)
+	p.announce(ctx, guests, ops)
 	err := group.Wait()
 	p.log.Info("stopped")
 	return err
 }
 
-func (p *process) announce(guests, ops net.Listener) {
+func (p *process) announce(ctx context.Context, guests, ops net.Listener) {
 	attrs := []any{"version", buildinfo.Version(), "address", guests.Addr().String()}
 	if ops != nil {
 		attrs = append(attrs, "ops", ops.Addr().String())
 	}
 	p.log.Info("serving", append(attrs, p.current.describe()...)...)
-	p.warnEnd()
+	p.warn(ctx)
 	if err := notify(p.Getenv, "READY=1"); err != nil {
 		p.log.Warn("systemd was not told", "error", err)
 	}
@@ -212,8 +236,11 @@ func (p *process) drain(ctx context.Context, server *http.Server) error {
 // soon is how long before its end a certificate is warned of.
 const soon = 30 * 24 * time.Hour
 
-func (p *process) warnEnd() {
-	if end := p.current.end(); end.Before(p.Now().Add(soon)) {
-		p.log.Warn("the certificate ends soon: license_server gencert-new", "end", end.UTC().Format(time.RFC3339))
+// warn logs what cannot work yet, or will not for long.
+func (p *process) warn(ctx context.Context) {
+	for _, f := range p.health.look(ctx) {
+		if f.Status != good {
+			p.log.Warn("not complete", "status", f.Status, "what", f.What, "detail", f.Detail, "fix", f.Fix)
+		}
 	}
 }

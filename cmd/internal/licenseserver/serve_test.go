@@ -23,6 +23,8 @@ import (
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	proto "github.com/ovsactl/ovsactl/licensing/server"
 )
 
 // running is a server in this process.
@@ -38,8 +40,15 @@ type running struct {
 	address, ops string
 }
 
-// start runs license_server with more arguments, and waits until it serves.
+// start runs license_server with more arguments, and waits until it serves. Its
+// service echoes.
 func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with a service.
+func startWith(t *testing.T, service NewService, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, dir: t.TempDir(), service: &echo{began: make(chan struct{}, 16)}, hup: make(chan os.Signal), code: make(chan int, 1)}
 	for _, name := range []string{"certs", "DB"} {
@@ -51,7 +60,10 @@ func start(t *testing.T, args ...string) *running {
 	pipe, stderr := io.Pipe()
 	r.log = readLog(pipe)
 	ports := r.ports()
-	ports.NewService = func(context.Context, Config) (Service, error) { return r.service, nil }
+	ports.NewService = service
+	if service == nil {
+		ports.NewService = func(context.Context, Config) (Service, error) { return r.service, nil }
+	}
 	args = append([]string{"license_server", "-dir", r.certs(), "-db", filepath.Join(r.dir, "DB", "ovsa.db"), "-listen", "127.0.0.1:0", "-ops", "127.0.0.1:0"}, args...)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
@@ -190,7 +202,13 @@ func TestServe(t *testing.T) {
 	}
 	for _, base := range []string{"https://" + r.address, "http://" + r.ops} {
 		expectFetch(t, client, base+"/healthz", 200, "ok")
-		expectFetch(t, client, base+"/readyz", 200, "ok")
+		expectFetch(t, client, base+"/readyz", 200, "ready, and not complete")
+	}
+	for _, missing := range []string{"licences", "trust for isv", "trust for customer", "trust for tpm-vendor", "trust for attestation"} {
+		expectFetch(t, client, "http://"+r.ops+"/readyz", 200, "missing: "+missing+": ")
+	}
+	if _, body, err := fetch(client, "https://"+r.address+"/readyz"); err != nil || strings.Contains(body, "missing") {
+		t.Errorf("strangers learn %q (%v)", body, err)
 	}
 	expectFetch(t, client, "https://"+r.address+"/metrics", 200, "") // the service's, which echoes nothing
 	expectFetch(t, client, "http://"+r.ops+"/v1/begin", 404, "")
@@ -402,6 +420,32 @@ func TestTooMuch(t *testing.T) {
 	})
 }
 
+// TestRateLimits: how much is let through is what the settings say.
+func TestRateLimits(t *testing.T) {
+	var got proto.Limits
+	r := startWith(t, func(ctx context.Context, c Config) (Service, error) {
+		got = c.Limits
+		return Guests(ctx, c)
+	}, "-client-rate", "0.001:3", "-guest-rate", "2:5", "-licence-rate", "7:70", "-max-requests", "9")
+	want := proto.Limits{PerIP: proto.Rate{PerSecond: 0.001, Burst: 3}, PerEK: proto.Rate{PerSecond: 2, Burst: 5}, PerLicence: proto.Rate{PerSecond: 7, Burst: 70}, InFlight: 9}
+	if got != want {
+		t.Errorf("limits %+v, want %+v", got, want)
+	}
+	client := r.client()
+	var codes []int
+	for range 4 {
+		response, err := client.Post("https://"+r.address+exchange.PathRenew, "application/json", strings.NewReader("{"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		codes = append(codes, response.StatusCode)
+	}
+	if codes[0] == http.StatusTooManyRequests || codes[3] != http.StatusTooManyRequests {
+		t.Errorf("status codes %v, want the last to be %d", codes, http.StatusTooManyRequests)
+	}
+}
+
 // TestSlowRequests: connections that send nothing, or a little at a time, hold up
 // nobody, and are cut off.
 func TestSlowRequests(t *testing.T) {
@@ -460,20 +504,37 @@ func waitFor(t *testing.T, what string, f func() bool) {
 	t.Errorf("never: %s", what)
 }
 
-// TestNotReady: without its database the server lives, and is not ready.
-func TestNotReady(t *testing.T) {
-	h := &health{ledger: broken{}}
-	mux := http.NewServeMux()
-	h.handle(mux)
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
-		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-		if w.Code != want {
-			t.Errorf("%s: %d, want %d", path, w.Code, want)
+// TestReadiness: what nothing works without makes the server not ready, what is
+// missing does not; and what it is, only those learn who look after it.
+func TestReadiness(t *testing.T) {
+	for _, tt := range []struct {
+		found         []finding
+		stopping      bool
+		code          int
+		guests, owner string
+	}{
+		{[]finding{{"database", good, "it answers", ""}}, false, 200, "ok\n", "ok\n"},
+		{[]finding{{"a", good, "", ""}, {"hosts", absent, "no host", "list one"}}, false, 200, "ready, and not complete\n", "ready, and not complete\nmissing: hosts: no host\n"},
+		{[]finding{{"certificate", ending, "it ends", ""}}, false, 200, "ready, and not complete\n", "ready, and not complete\nsoon: certificate: it ends\n"},
+		{[]finding{{"hosts", absent, "no host", ""}, {"database", broken, "away", ""}}, false, 503, "not ready\n", "not ready\nmissing: hosts: no host\nfailed: database: away\n"},
+		{nil, true, 503, "stopping\n", "stopping\n"},
+	} {
+		h := &health{look: func(context.Context) []finding { return tt.found }}
+		h.stopping.Store(tt.stopping)
+		for detailed, want := range map[bool]string{false: tt.guests, true: tt.owner} {
+			mux := http.NewServeMux()
+			h.handle(mux, detailed)
+			for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": want} {
+				w := httptest.NewRecorder()
+				mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+				code := 200
+				if path == "/readyz" {
+					code = tt.code
+				}
+				if w.Code != code || w.Body.String() != want {
+					t.Errorf("%v, %s: %d %q, want %d %q", tt.found, path, w.Code, w.Body, code, want)
+				}
+			}
 		}
 	}
 }
-
-type broken struct{}
-
-func (broken) Check(context.Context) error { return errors.New("no database") }

@@ -29,6 +29,7 @@ type Config struct {
 	Metrics  prometheus.Registerer
 	Now      func() time.Time
 	Lasting  Lasting
+	Limits   proto.Limits
 }
 
 // Lasting is how long things last.

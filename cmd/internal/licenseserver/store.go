@@ -35,8 +35,8 @@ func storeCommand(run binder) guestcli.Command {
 // ocspFlags say how the revocation of certificates is found out.
 func ocspFlags() []guestcli.Flag {
 	return []guestcli.Flag{
-		{Name: "ocsp-url", Arg: "URL", Help: "asked instead of the responders that certificates name"},
-		{Name: "ocsp-soft-fail", Help: "let certificates pass whose responder does not answer"},
+		{Name: "ocsp-url", Arg: "URL", Help: "asked instead of the responders that certificates name", Setting: true},
+		{Name: "ocsp-soft-fail", Help: "let certificates pass whose responder does not answer", Setting: true},
 	}
 }
 
@@ -151,7 +151,7 @@ func store(ctx context.Context, s session, signed *licensing.Signed[licensing.Li
 	defer func() { err = errors.Join(err, l.Close()) }()
 	did, err := l.Store(ctx, lic, s.Now(), func(old ledger.Licence) error { return replaces(signed, old.Document) })
 	if err != nil {
-		return explainConflict(err)
+		return explainDatabase(explainConflict(err), s.Text("db"))
 	}
 	product := string(signed.Document.Product())
 	if s.Has("json") {

@@ -74,7 +74,7 @@ func TestPrimaryAndSecondarySwapped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := dir.trustStore("customer").Add(cert); err != nil {
+		if _, err := pki.NewStore(dir.path("trust/customer")).Add(cert); err != nil {
 			t.Fatal(err)
 		}
 		path := dir.path(name)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
@@ -54,7 +56,8 @@ func (o *Set) Remove() {
 }
 
 // Check refuses, before any work is done, paths that exist, that are given twice,
-// and those whose directory is not there.
+// and those whose directory is not there or cannot be written to. What a run that
+// was killed left of them is removed.
 func (o *Set) Check(paths ...string) error {
 	seen := map[string]bool{}
 	for _, path := range paths {
@@ -67,6 +70,12 @@ func (o *Set) Check(paths ...string) error {
 			return fmt.Errorf("write %q: %w", path, err)
 		} else if !info.IsDir() {
 			return fmt.Errorf("write %q: its directory is a file", path)
+		}
+		if err := unix.Access(filepath.Dir(path), unix.W_OK|unix.X_OK); err != nil {
+			return fmt.Errorf("write %q: %w", path, atomicfile.Explain(err, path))
+		}
+		if err := atomicfile.Sweep(path); err != nil {
+			return fmt.Errorf("write %q: %w", path, err)
 		}
 		info, err := os.Lstat(path)
 		switch {
@@ -107,6 +116,9 @@ func (o *Set) Write() (err error) {
 			return err
 		}
 		staged = append(staged, s)
+		if err := s.Own(); err != nil {
+			return err
+		}
 	}
 	for i, s := range staged {
 		publish := s.Create

@@ -7,6 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/need"
 )
 
 // TestOutputsAreAllOrNothing: whichever of three files fails, and with or without
@@ -66,5 +71,32 @@ func TestOutputsMeetAnotherProgram(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("left: %v", entries)
+	}
+}
+
+// TestCheckBeforeWork: what a killed run left is gone before anything is refused,
+// and a directory that cannot be written to is refused before any work is done.
+func TestCheckBeforeWork(t *testing.T) {
+	dir := t.TempDir()
+	path, left := filepath.Join(dir, "a"), filepath.Join(dir, ".a.123.tmp")
+	for _, name := range []string{path, left} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (&Set{}).Check(path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("%v, want fs.ErrExist", err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is still there: %v", left, err)
+	}
+
+	need.Root(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		need.Absent(t, "root", "root may not mount: "+err.Error())
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := (&Set{}).Check(path); !errors.Is(err, unix.EROFS) || hint.Of(err) == "" {
+		t.Errorf("%v, hint %q, want a read-only file system", err, hint.Of(err))
 	}
 }

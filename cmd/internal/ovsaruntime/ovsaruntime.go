@@ -13,7 +13,7 @@ type session struct{ keystore.Session }
 // Program is ovsaruntime on a machine.
 func Program(p keystore.Ports) guestcli.Program {
 	return guestcli.Program{
-		Name: "ovsaruntime", Summary: "prove where this guest runs, and serve licensed models in it",
+		Name: "ovsaruntime", Summary: "prove where this guest runs, and serve licensed models in it", Config: "/opt/ovsa/kvm/ovsaruntime.conf",
 		Commands: []guestcli.Command{quoteCommand(), tcbCommand(p)},
 		Later:    []string{"serve"},
 	}

@@ -24,6 +24,7 @@ func quoteCommand() guestcli.Command {
 			{Name: "out", Arg: "FILE", Kind: guestcli.File, Help: "write it there"},
 		},
 		Example: "quote --nonce $(openssl rand -hex 32)",
+		NoJSON:  "a quote is JSON",
 		Run:     runQuote,
 	}
 }
@@ -44,7 +45,11 @@ func runQuote(ctx context.Context, c *guestcli.Call) error {
 	}
 	text = append(text, '\n')
 	if out := c.Text("out"); out != "" {
-		return atomicfile.WriteFile(out, text, 0o644) // public: it holds no secret
+		if err := atomicfile.WriteOwned(out, text, 0o644); err != nil { // public: it holds no secret
+			return err
+		}
+		c.Say("%s: a quote of %s over the nonce", out, c.Text("tpm"))
+		return nil
 	}
 	_, err = c.Stdout.Write(text)
 	return err

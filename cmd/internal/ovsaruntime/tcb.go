@@ -20,17 +20,11 @@ import (
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
-// Where a guest has the certificates with which it judges hosts.
-const (
-	defaultTPMTrust = "/opt/ovsa/kvm/tpm-trust"
-	defaultAKTrust  = "/opt/ovsa/kvm/ak-trust"
-)
-
 func tcbCommand(p keystore.Ports) guestcli.Command {
 	return guestcli.Command{
 		Name:    "gen-tcb-signature",
 		Summary: "record the state in which a guest and its host may get keys, from quotes that verify",
-		Flags: keystore.Trusting(
+		Flags: append(keystore.HostTrust(), keystore.Trusting(
 			guestcli.Flag{Name: "n", Arg: "NAME", Help: "the TCB's name", Required: true},
 			guestcli.Flag{Name: "v", Arg: "VERSION", Help: "its version", Required: true},
 			guestcli.Flag{Name: "f", Arg: "OUT.tcb", Kind: guestcli.File, Help: "where to write it", Required: true},
@@ -40,11 +34,9 @@ func tcbCommand(p keystore.Ports) guestcli.Command {
 			guestcli.Flag{Name: "guest-quote", Arg: "FILE", Kind: guestcli.File, Help: "a guest's answer to ovsaruntime quote, and not this guest's; needs -nonce"},
 			guestcli.Flag{Name: "nonce", Arg: "HEX", Help: "the nonce that the guest was asked with"},
 			guestcli.Flag{Name: "from-record", Arg: "FILE", Kind: guestcli.File, Help: "take the host's PCRs from this record, and not from the guest's"},
-			guestcli.Flag{Name: "tpm-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "roots of the makers of hosts' TPMs", Default: defaultTPMTrust},
-			guestcli.Flag{Name: "ak-trust", Arg: "DIR", Kind: guestcli.Dir, Help: "authorities that enrol hosts", Default: defaultAKTrust},
 			guestcli.Flag{Name: "allow-unenrolled", Help: "only warn when no authority has certified the host's key"},
-			hostPort(), outfiles.Flag(),
-		),
+			hostPort(), outfiles.Flag(), guestcli.JSON(),
+		)...),
 		Example: `gen-tcb-signature -n "Face Detect @ Runtime VM" -v 1.0 -f face_detect_runtime_vm.tcb -k isv_keystore -s 0xffffff -h 0xffffff`,
 		Run: func(ctx context.Context, c *guestcli.Call) error {
 			return genTCB(ctx, session{keystore.Session{Call: c, Ports: p}})
@@ -89,8 +81,17 @@ func genTCB(ctx context.Context, s session) error {
 	if err := out.Write(); err != nil {
 		return err
 	}
-	s.Say("recorded: PCRs %v of the guest and %v of the host", tcb.Guest.Mask.PCRs(), tcb.Host.Mask.PCRs())
-	return nil
+	return s.Report(recorded{s.Text("f"), tcb.Name, tcb.Version, tcb.Guest.Mask.PCRs(), tcb.Host.Mask.PCRs()},
+		"%s: PCRs %v of the guest and %v of the host", s.Text("f"), tcb.Guest.Mask.PCRs(), tcb.Host.Mask.PCRs())
+}
+
+// recorded is what was written, for programs.
+type recorded struct {
+	File    string `json:"file"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Guest   []int  `json:"guest_pcrs"`
+	Host    []int  `json:"host_pcrs"`
 }
 
 func parseMask(s session, name string) (licensing.Mask, error) {
@@ -223,7 +224,7 @@ func (s session) judge(what string, r quote.Result) error {
 	err = fmt.Errorf("%s does not verify: %w", what, err)
 	first := slices.IndexFunc(r.Steps, func(s quote.Step) bool { return s.Status == quote.Failed })
 	if first >= 0 && strings.HasSuffix(r.Steps[first].Name, quote.StepEnrolled) {
-		return hint.Wrap(err, "have the host's administrator run ovsactl host enroll, and put its authority into -ak-trust; for development there is -allow-unenrolled")
+		return hint.Wrap(err, "have the host's administrator run ovsactl host enroll, and believe the authority: ovsatool trust add -for attestation FILE; for development there is -allow-unenrolled")
 	}
-	return hint.Wrap(err, "the roots of the makers of hosts' TPMs are those in -tpm-trust, the authorities that enrol hosts those in -ak-trust")
+	return hint.Wrap(err, "whom this guest believes about hosts: ovsatool trust ls")
 }

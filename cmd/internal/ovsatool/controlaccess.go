@@ -28,7 +28,7 @@ func controlAccessCommand(run binder) guestcli.Command {
 			keystore.Flag(),
 			guestcli.Flag{Name: "g", Arg: "GUID", Help: "the licence's GUID, as uuidgen prints one", Required: true},
 			guestcli.Flag{Name: "tags-only", Help: "sign no digests of the content: more than twice as fast, and whoever has the model's key can make other content under it"},
-			outfiles.Flag(),
+			outfiles.Flag(), guestcli.JSON(),
 		),
 		Example: `controlAccess -i model.xml model.bin -n "face detection" -d "face detection retail" -v 0004 -p model.dat -m model.masterlic -k isv_keystore -g $(uuidgen)`,
 		Run:     run(controlAccess),
@@ -87,8 +87,8 @@ func controlAccess(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
-	s.Say("%s: files: %d, %s, SHA-256 %s", s.Text("p"), len(sealed.Files), inBytes(sealed.Size), sealed.Digest)
-	return nil
+	return s.Report(rows{{"file", s.Text("p")}, {"master_licence", s.Text("m")}, {"product", string(guid)}, {"model", string(modelGUID)}, {"files", len(sealed.Files)}, {"bytes", sealed.Size}, {"sha256", sealed.Digest.String()}},
+		"%s: files: %d, %s, SHA-256 %s; its master licence: %s", s.Text("p"), len(sealed.Files), inBytes(sealed.Size), sealed.Digest, s.Text("m"))
 }
 
 func masterLicence(s session, p keystore.Party, guid, modelGUID licensing.GUID, digest []byte, key licensing.Key) ([]byte, error) {

@@ -24,8 +24,7 @@ import (
 func inspectCommand(run binder) guestcli.Command {
 	return guestcli.Command{
 		Name: "inspect", Summary: "show what a file of ours says; secrets are never shown, and it exits with an error when a signature does not fit",
-		Flags: []guestcli.Flag{{Name: "json", Help: "as JSON"}, keystore.Trust()},
-
+		Flags:    []guestcli.Flag{guestcli.JSON(), keystore.Trust()},
 		Operands: "FILE", Kind: guestcli.File, Min: 1, Max: 1, Example: "inspect model.lic --json", Run: run(inspect),
 	}
 }
@@ -36,7 +35,7 @@ func inspect(ctx context.Context, s session) error {
 		return fmt.Errorf("%q: %w", s.Operands[0], err)
 	}
 	if s.Has("json") {
-		return writeJSON(s.Stdout, r)
+		return guestcli.WriteJSON(s.Stdout, r)
 	}
 	r.write(s.Stdout, "")
 	return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
@@ -29,7 +30,7 @@ func keygenCommands(run binder) []guestcli.Command {
 				keystore.Flag(),
 				{Name: "r", Arg: "CSR", Kind: guestcli.File, Help: "primary_CSR and secondary_CSR are written, and a .crt for each", Required: true},
 				{Name: "e", Arg: "SUBJECT", Help: `whom certificates name, as in "/C=IN/CN=localhost"`, Required: true},
-				keystore.PCRs(), keystore.TPM(), outfiles.Flag(),
+				keystore.PCRs(), keystore.TPM(), outfiles.Flag(), guestcli.JSON(),
 				{Name: "insecure-software-keystore", Help: "for development: keep the keys without a TPM, readable in the file"},
 			},
 			Example: `keygen -storekey -t ECDSA -n Intel -k isv_keystore -r isv_keystore.csr -e "/C=IN/CN=localhost"`,
@@ -37,28 +38,28 @@ func keygenCommands(run binder) []guestcli.Command {
 		},
 		{
 			Name: "keygen -storecert", Summary: "add a certificate to the key store that has its key",
-			Flags: keystore.Trusting(guestcli.Flag{Name: "c", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "PEM; behind it may be its issuers", Required: true}, keystore.Flag()),
+			Flags: keystore.Trusting(guestcli.Flag{Name: "c", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "PEM; behind it may be its issuers", Required: true}, keystore.Flag(), guestcli.JSON()),
 			Run:   run(storeCert),
 		},
 		{
 			Name: "keygen -getcert", Summary: "write a certificate of a key store, if it is still to be believed",
 			Flags: keystore.Trusting(keystore.Flag(), guestcli.Flag{Name: "c", Arg: "OUT", Kind: guestcli.File, Help: "where to write it", Required: true},
-				guestcli.Flag{Name: "s", Help: "the secondary certificate and not the primary"}, outfiles.Flag()),
+				guestcli.Flag{Name: "s", Help: "the secondary certificate and not the primary"}, outfiles.Flag(), guestcli.JSON()),
 			Run: run(getCert),
 		},
 		{
 			Name: "keygen -sign", Summary: "sign a file with the primary key",
-			Flags: []guestcli.Flag{{Name: "i", Arg: "FILE", Kind: guestcli.File, Help: "what to sign", Required: true}, {Name: "o", Arg: "SIGNATURE", Kind: guestcli.File, Help: "where to write the signature", Required: true}, keystore.Flag(), keystore.TPM(), outfiles.Flag()},
+			Flags: []guestcli.Flag{{Name: "i", Arg: "FILE", Kind: guestcli.File, Help: "what to sign", Required: true}, {Name: "o", Arg: "SIGNATURE", Kind: guestcli.File, Help: "where to write the signature", Required: true}, keystore.Flag(), keystore.TPM(), outfiles.Flag(), guestcli.JSON()},
 			Run:   run(signFile),
 		},
 		{
 			Name: "keygen -verify", Summary: "verify a signature of -sign with the primary certificate",
-			Flags: keystore.Trusting(guestcli.Flag{Name: "i", Arg: "FILE", Kind: guestcli.File, Help: "what was signed", Required: true}, guestcli.Flag{Name: "v", Arg: "SIGNATURE", Kind: guestcli.File, Help: "its signature", Required: true}, keystore.Flag()),
+			Flags: keystore.Trusting(guestcli.Flag{Name: "i", Arg: "FILE", Kind: guestcli.File, Help: "what was signed", Required: true}, guestcli.Flag{Name: "v", Arg: "SIGNATURE", Kind: guestcli.File, Help: "its signature", Required: true}, keystore.Flag(), guestcli.JSON()),
 			Run:   run(verifyFile),
 		},
 		{
 			Name: "keygen -reseal", Summary: "seal a key store again, after an update or to another TPM; asks for the recovery passphrase where it must",
-			Flags: []guestcli.Flag{keystore.Flag(), keystore.PCRs(), keystore.TPM()},
+			Flags: []guestcli.Flag{keystore.Flag(), keystore.PCRs(), keystore.TPM(), guestcli.JSON()},
 			Run:   run(reseal),
 		},
 	}
@@ -119,7 +120,7 @@ func storeKey(ctx context.Context, s session) error {
 		pass.Wipe()
 	}
 	s.Say("Certificates are used for %d months at most.", licensing.CertificateMonths)
-	return nil
+	return s.Report(rows{{"keystore", s.Text("k")}, {"protection", string(ks.Protection())}, {"files", paths}}, "written: %s", strings.Join(append([]string{s.Text("k")}, paths...), ", "))
 }
 
 // storeSealer is nil for a software key store.
@@ -177,7 +178,8 @@ func storeCert(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
-	return s.Update(ctx, func() (*licensing.KeyStore, error) { return s.Open(ctx) }, func(ks *licensing.KeyStore) error {
+	var added licensing.Slot
+	err = s.Update(ctx, func() (*licensing.KeyStore, error) { return s.Open(ctx) }, func(ks *licensing.KeyStore) error {
 		if !owns(ks, chain[0]) { // before anybody is asked about it
 			return fmt.Errorf("certificate %q: %w", s.Text("c"), licensing.ErrOtherKey)
 		}
@@ -188,9 +190,15 @@ func storeCert(ctx context.Context, s session) error {
 		if err != nil {
 			return err
 		}
-		s.Say("%s certificate of %q stored; it is used until %s", slot, chain[0].Subject, licensing.CertificateEnd(chain[0]).Format("2006-01-02"))
+		added = slot
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	end := licensing.CertificateEnd(chain[0]).UTC()
+	return s.Report(rows{{"keystore", s.Text("k")}, {"slot", string(added)}, {"subject", chain[0].Subject.String()}, {"ends", end}},
+		"%s certificate of %q stored; it is used until %s", added, chain[0].Subject, end.Format(time.DateOnly))
 }
 
 func owns(ks *licensing.KeyStore, cert *x509.Certificate) bool {
@@ -216,7 +224,11 @@ func getCert(ctx context.Context, s session) error {
 		return err
 	}
 	out.Add(s.Text("c"), pki.EncodePEM(chain...))
-	return out.Write()
+	if err := out.Write(); err != nil {
+		return err
+	}
+	return s.Report(rows{{"file", s.Text("c")}, {"slot", string(slot)}, {"subject", chain[0].Subject.String()}},
+		"%s: the %s certificate of %q", s.Text("c"), slot, chain[0].Subject)
 }
 
 func signFile(ctx context.Context, s session) error {
@@ -239,7 +251,10 @@ func signFile(ctx context.Context, s session) error {
 		return err
 	}
 	out.Add(s.Text("o"), append([]byte(base64.StdEncoding.EncodeToString(sig)), '\n'))
-	return out.Write()
+	if err := out.Write(); err != nil {
+		return err
+	}
+	return s.Report(rows{{"file", s.Text("i")}, {"signature", s.Text("o")}}, "%s: the signature of %s", s.Text("o"), s.Text("i"))
 }
 
 // maxSignature is the size of a signature's file at most.
@@ -267,8 +282,7 @@ func verifyFile(ctx context.Context, s session) error {
 	if err := licensing.VerifyBytes(p.Cert(), licensing.PurposeFile, f, sig); err != nil {
 		return fmt.Errorf("%q: %w", s.Text("i"), err)
 	}
-	s.Say("%s is signed by %q", s.Text("i"), p.Cert().Subject)
-	return nil
+	return s.Report(rows{{"file", s.Text("i")}, {"signer", p.Cert().Subject.String()}}, "%s is signed by %q", s.Text("i"), p.Cert().Subject)
 }
 
 func reseal(ctx context.Context, s session) error {
@@ -307,6 +321,5 @@ func reseal(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
-	s.Say("%s is sealed to the state of this machine's TPM", s.Text("k"))
-	return nil
+	return s.Report(rows{{"keystore", s.Text("k")}, {"protection", string(licensing.ProtectedByTPM)}}, "%s is sealed to the state of this machine's TPM", s.Text("k"))
 }

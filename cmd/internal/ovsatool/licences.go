@@ -31,7 +31,7 @@ func licgenCommand(run binder) guestcli.Command {
 			guestcli.Flag{Name: "u", Arg: "HOST:PORT CERTIFICATE [FUTURE]", Help: "a licence server, its certificates, and those that will follow", Required: true, Min: 2, Max: 3, Repeat: true},
 			keystore.Flag(),
 			guestcli.Flag{Name: "o", Arg: "OUT.config", Kind: guestcli.File, Help: "where to write it", Required: true},
-			outfiles.Flag(),
+			outfiles.Flag(), guestcli.JSON(),
 		),
 		Example: `licgen -t TimeLimit -l30 -n "Time Limit License Config" -v 1.0 -u 192.168.122.10:4452 server.crt -k isv_keystore -o 30daylicense.config`,
 		Run:     run(licgen),
@@ -65,7 +65,12 @@ func licgen(ctx context.Context, s session) error {
 		return err
 	}
 	out.Add(s.Text("o"), file)
-	return out.Write()
+	if err := out.Write(); err != nil {
+		return err
+	}
+	servers := addresses(config.Servers)
+	return s.Report(rows{{"file", s.Text("o")}, {"name", config.Name}, {"version", config.Version}, {"type", string(terms.Type)}, {"instances", terms.Instances}, {"days", terms.Days}, {"servers", servers}},
+		"%s: %s, with the servers %s", s.Text("o"), inWords(terms), strings.Join(servers, ", "))
 }
 
 func parseTerms(s session) (licensing.Terms, error) {
@@ -168,7 +173,7 @@ func saleCommand(run binder) guestcli.Command {
 			guestcli.Flag{Name: "p", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "the customer's primary certificate", Required: true},
 			guestcli.Flag{Name: "c", Arg: "OUT.lic", Kind: guestcli.File, Help: "where to write the licence", Required: true},
 			guestcli.Flag{Name: "renew", Arg: "LIC", Kind: guestcli.File, Help: "the customer's licence that it takes the place of: a trial, or one that ends"},
-			outfiles.Flag(),
+			outfiles.Flag(), guestcli.JSON(),
 		),
 		Example: `sale -m model.masterlic -k isv_keystore -l 30daylicense.config -t runtime_vm.tcb -p primary_custkeystore.csr.crt -c model.lic`,
 		Run:     run(sale),
@@ -214,8 +219,34 @@ func sale(ctx context.Context, s session) error {
 	if err := out.Write(); err != nil {
 		return err
 	}
-	s.Say("%s: licence %s of product %s, for %s", s.Text("c"), licence.LicenceGUID, licence.Product(), name(customer))
-	return nil
+	return s.Report(sold(s.Text("c"), licence, customer), "%s: licence %s of product %s, for %s", s.Text("c"), licence.LicenceGUID, licence.Product(), name(customer))
+}
+
+// sold is what a licence's file is, for programs.
+func sold(path string, l licensing.Licence, customer *x509.Certificate) rows {
+	r := rows{{"file", path}, {"licence", string(l.LicenceGUID)}, {"product", string(l.Product())}, {"model", string(l.ModelGUID)}, {"customer", customer.Subject.String()}, {"type", string(l.Terms.Type)}}
+	if !l.NotAfter.IsZero() {
+		r = append(r, row{"ends", l.NotAfter.UTC()})
+	}
+	return append(r, row{"servers", addresses(l.Servers)})
+}
+
+func addresses(servers []licensing.Server) (all []string) {
+	for _, s := range servers {
+		all = append(all, s.Address)
+	}
+	return all
+}
+
+// inWords is a licence's type and its limit.
+func inWords(t licensing.Terms) string {
+	switch t.Type {
+	case licensing.InstanceLimit:
+		return fmt.Sprintf("%s of %d", t.Type, t.Instances)
+	case licensing.TimeLimit:
+		return fmt.Sprintf("%s of %d days", t.Type, t.Days)
+	}
+	return string(t.Type)
 }
 
 // customer reads and verifies the certificate of -p.
@@ -289,7 +320,7 @@ func updateCommand(run binder) guestcli.Command {
 			guestcli.Flag{Name: "p", Arg: "CERTIFICATE", Kind: guestcli.File, Help: "the customer's primary certificate", Required: true},
 			guestcli.Flag{Name: "u", Arg: "HOST:PORT FUTURE", Help: "a server of the licence, and its future certificates", Required: true, Min: 2, Max: 2, Repeat: true},
 			guestcli.Flag{Name: "c", Arg: "OUT.lic", Kind: guestcli.File, Help: "where to write the licence", Required: true},
-			outfiles.Flag(),
+			outfiles.Flag(), guestcli.JSON(),
 		),
 		Example: `updatecustlicense -k isv_keystore -l model.lic -p primary_custkeystore.csr.crt -u 192.168.122.10:4452 server_new.crt -c model_new.lic`,
 		Run:     run(updateLicence),
@@ -332,7 +363,15 @@ func updateLicence(ctx context.Context, s session) error {
 		return err
 	}
 	out.Add(s.Text("c"), file)
-	return out.Write()
+	if err := out.Write(); err != nil {
+		return err
+	}
+	var told []string
+	for _, words := range s.Each("u") {
+		told = append(told, words[0])
+	}
+	return s.Report(append(sold(s.Text("c"), licence, customer), row{"updated_servers", told}),
+		"%s: licence %s, with the future certificates of %s", s.Text("c"), licence.LicenceGUID, strings.Join(told, ", "))
 }
 
 func (s session) setFuturePin(l *licensing.Licence, url, path string) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/trust"
 )
 
 // session is a run of the tool.
@@ -30,13 +31,13 @@ func Program(p keystore.Ports) guestcli.Program {
 		}
 	}
 	return guestcli.Program{
-		Name: "ovsatool", Summary: "protect models and license them",
+		Name: "ovsatool", Summary: "protect models and license them", Config: "/opt/ovsa/kvm/ovsatool.conf",
 		Groups: []guestcli.Group{
 			{Name: "keygen", Summary: "make and use a key store"},
-			{Name: "trust", Summary: "choose the certificates that are believed"},
+			trust.Group(),
 		},
 		Commands: slices.Concat(keygenCommands(run), []guestcli.Command{
 			controlAccessCommand(run), licgenCommand(run), saleCommand(run), updateCommand(run), inspectCommand(run),
-		}, trustCommands(run)),
+		}, trust.Commands("ovsatool", keystore.Stores, append(keystore.HostTrust(), keystore.Trust())...)),
 	}
 }

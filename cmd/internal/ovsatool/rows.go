@@ -45,16 +45,6 @@ func (r rows) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// writeJSON writes rows, or a list of them, for programs.
-func writeJSON(w io.Writer, v any) error {
-	out, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(out, '\n'))
-	return err
-}
-
 // write writes rows for people, each level two spaces further in.
 func (r rows) write(w io.Writer, indent string) {
 	width := 0
