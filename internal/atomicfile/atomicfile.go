@@ -207,7 +207,7 @@ func Explain(err error, path string) error {
 	case errors.Is(err, unix.EROFS):
 		return hint.Wrap(err, "%q is on a read-only file system: write elsewhere, or have it mounted for writing", dir)
 	case errors.Is(err, fs.ErrPermission):
-		return hint.Wrap(err, "you may not write in %q: run it as its owner, or write elsewhere", dir)
+		return hint.Wrap(err, "%q is not yours to write in: run it as %s, or write elsewhere", dir, owner.Name(dir))
 	}
 	return err
 }

@@ -17,7 +17,7 @@ import (
 // a service's user, that user goes on with.
 func TestRootsHandBreaksNothing(t *testing.T) {
 	need.Root(t)
-	const user = 1 // daemon, with a group of that name, on every distribution
+	const user = 1                       // daemon, with a group of that name, on every distribution
 	dir, err := os.MkdirTemp("", "root") //nolint:usetesting // another user passes through it
 	if err != nil {
 		t.Fatal(err)
