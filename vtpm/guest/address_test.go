@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/sys/unix"
 
+	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
@@ -87,6 +88,9 @@ func TestSwtpmOnAPort(t *testing.T) {
 	listener.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	if _, err := Open(ctx, fmt.Sprintf("swtpm:port=%d", port)); err == nil || !strings.Contains(hint.Of(err), "nothing listens there") {
+		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
 	p, err := run.Cmd{Path: "swtpm", Args: []string{
 		"socket", "--tpm2", "--tpmstate", "dir=" + t.TempDir(), "--server", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", port),
 		"--ctrl", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", port+1), "--flags", "not-need-init,startup-clear",

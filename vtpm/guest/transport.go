@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 const (
@@ -38,6 +40,9 @@ type TPM struct {
 // as the TSS spells them, "device:PATH", "swtpm:path=PATH" and "swtpm:port=N".
 func Open(ctx context.Context, path string) (*TPM, error) {
 	fd, err := open(path)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return nil, hint.Wrap(fmt.Errorf("open TPM %q: %w", path, err), "nothing listens there: start the swtpm that should, or name another TPM")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open TPM %q: %w", path, err)
 	}
