@@ -39,6 +39,7 @@ const (
 type setup struct {
 	certificate error     // why the keys and certificates cannot be used
 	end         time.Time // of the TLS certificate
+	authorized  time.Time // until when the authority's certificate is, of its own
 	stores      []trust.Content
 	trustErr    error
 	authority   bool // of its own
@@ -60,6 +61,9 @@ func (d certDir) look(ctx context.Context, m Material, mErr error, l licences, l
 	s := setup{certificate: mErr, database: lErr}
 	if mErr == nil {
 		s.end = licensing.CertificateEnd(m.TLS.Leaf)
+	}
+	if m.Authority != nil {
+		s.authorized = m.Authority.Certificate.NotAfter
 	}
 	s.stores, s.trustErr = trust.List(d.stores().All...)
 	own, err := d.has(authorityCert)
@@ -105,6 +109,8 @@ func (s setup) findings(now time.Time) []finding {
 	}
 	switch {
 	case !s.authority:
+	case !s.authorized.IsZero() && s.authorized.Before(now.Add(soon)):
+		all = append(all, finding{"attestation authority", ending, "it certifies hosts until " + day(s.authorized), "have another beside it: license_server trust add -for attestation FILE"})
 	case s.hostsErr != nil:
 		f := failing("hosts", s.hostsErr)
 		f.Status = absent // guests of those that are enrolled go on
