@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/vtpm"
 	"github.com/ovsactl/ovsactl/vtpm/guest"
@@ -115,6 +117,17 @@ func TestStandIn(t *testing.T) {
 	second := start(t, dir)
 	defer second.Stop()
 	after := proven(t, second)
+	for _, address := range []string{second.HostTPM, second.GuestTPM} {
+		tpm, err := guest.Open(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock, err := tpm2.ReadClock{}.Execute(tpm)
+		if err != nil || !bool(clock.CurrentTime.ClockInfo.Safe) {
+			t.Errorf("%s was not shut down in order: %v", address, err)
+		}
+		tpm.Close()
+	}
 	if second.HostID != first.HostID || before.Claims.EKs[0].Name != after.Claims.EKs[0].Name {
 		t.Error("it is another host, or another guest, after a boot")
 	}
