@@ -123,7 +123,7 @@ func TestStandIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		clock, err := tpm2.ReadClock{}.Execute(tpm)
-		if err != nil || !bool(clock.CurrentTime.ClockInfo.Safe) {
+		if err != nil || !clock.CurrentTime.ClockInfo.Safe {
 			t.Errorf("%s was not shut down in order: %v", address, err)
 		}
 		tpm.Close()
