@@ -99,7 +99,7 @@ func (s setup) findings(now time.Time) []finding {
 	if s.database != nil {
 		all = append(all, failing("database", s.database))
 	} else {
-		all = append(all, finding{"database", good, "it answers", ""}, count("licences", s.licences, "no licence is stored that guests could use", "license_server store LICENCE PRIMARY SECONDARY"))
+		all = append(all, finding{"database", good, "it answers", ""}, count("licences", "there are some", s.licences, "no licence is stored that guests could use", "license_server store LICENCE PRIMARY SECONDARY"))
 	}
 	if s.trustErr != nil {
 		all = append(all, failing("trust", s.trustErr))
@@ -116,7 +116,7 @@ func (s setup) findings(now time.Time) []finding {
 		f.Status = absent // guests of those that are enrolled go on
 		all = append(all, f)
 	default:
-		all = append(all, count("hosts", s.hosts, "no host is allowed: none can be enrolled", "put the host's ID, which ovsactl host enroll prints, into "+allowList))
+		all = append(all, count("hosts", fmt.Sprintf("that are allowed: %d", s.hosts), s.hosts, "no host is allowed: none can be enrolled", "put the host's ID, which ovsactl host enroll prints, into "+allowList))
 	}
 	return all
 }
@@ -159,11 +159,11 @@ func ofStore(store trust.Content, now time.Time) []finding {
 	return all
 }
 
-func count(what string, n int, none, fix string) finding {
+func count(what, some string, n int, none, fix string) finding {
 	if n == 0 {
 		return finding{what, absent, none, fix}
 	}
-	return finding{what, good, "there are some", ""}
+	return finding{what, good, some, ""}
 }
 
 func failing(what string, err error) finding {

@@ -27,6 +27,8 @@ type Store struct {
 	Dir   string
 	Whose string // certificates these are
 	Lacks string // what does not work while it is empty
+	// Then is what else has to be done when it has changed; "" for nothing.
+	Then string
 	// Authorities tells that only authorities' certificates mean something in it.
 	Authorities bool
 }
