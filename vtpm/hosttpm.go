@@ -193,7 +193,7 @@ func (h *Host) trust(name string) ([]*x509.Certificate, error) {
 	}
 	var all []*x509.Certificate
 	for _, f := range files {
-		if filepath.Ext(f.Name()) != ".pem" {
+		if ext := filepath.Ext(f.Name()); ext != ".pem" && ext != ".crt" {
 			continue
 		}
 		certs, err := readCerts(h.dir(name, f.Name()))

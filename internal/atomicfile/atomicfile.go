@@ -65,9 +65,7 @@ type Staged struct {
 // process that is killed leaves that file, named ".NAME.*.tmp"; the next Stage of
 // the same path removes it.
 func Stage(path string, perm fs.FileMode, fill func(io.Writer) error) (_ *Staged, err error) {
-	if err := Sweep(path); err != nil {
-		return nil, fmt.Errorf("write %q: %w", path, Explain(err, path))
-	}
+	Sweep(path)
 	f, err := create(path)
 	if err != nil {
 		return nil, fmt.Errorf("write %q: %w", path, Explain(err, path))
@@ -100,7 +98,7 @@ func create(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		if !hold(f, unix.LOCK_EX) {
 			return f, nil // a file system without locks, where a sweep cannot lock it, either
 		}
 		var stat unix.Stat_t
@@ -116,17 +114,18 @@ func create(path string) (*os.File, error) {
 	}
 }
 
+// hold locks a file, as long as it is open, and tells whether it could.
+func hold(f *os.File, how int) bool { return unix.Flock(int(f.Fd()), how) == nil }
+
 const suffix = ".tmp"
 
 func prefix(path string) string { return "." + filepath.Base(path) + "." }
 
 // Sweep removes what killed processes left beside path when they wrote it. What a
-// process is writing now stays.
-func Sweep(path string) error {
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
+// process is writing now stays, and so does what cannot be removed: it is in nobody's
+// way.
+func Sweep(path string) {
+	entries, _ := os.ReadDir(filepath.Dir(path)) // of a directory that may not be read, none
 	for _, e := range entries {
 		middle, ok := strings.CutPrefix(e.Name(), prefix(path))
 		middle, temp := strings.CutSuffix(middle, suffix)
@@ -135,18 +134,16 @@ func Sweep(path string) error {
 		}
 		sweep(filepath.Join(filepath.Dir(path), e.Name()))
 	}
-	return nil
 }
 
-// sweep removes a temporary file that nobody has locked. What it cannot remove,
-// another user's for one, does no harm.
+// sweep removes a temporary file that nobody has locked.
 func sweep(temp string) {
 	f, err := os.OpenFile(temp, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+	if hold(f, unix.LOCK_EX|unix.LOCK_NB) {
 		os.Remove(temp)
 	}
 }
@@ -207,7 +204,7 @@ func Explain(err error, path string) error {
 	case errors.Is(err, unix.EROFS):
 		return hint.Wrap(err, "%q is on a read-only file system: write elsewhere, or have it mounted for writing", dir)
 	case errors.Is(err, fs.ErrPermission):
-		return hint.Wrap(err, "you may not write in %q: run it as its owner, or write elsewhere", dir)
+		return hint.Wrap(err, "%q is not yours to write in: run it as %s, or write elsewhere", dir, owner.Name(dir))
 	}
 	return err
 }

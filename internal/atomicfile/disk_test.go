@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&fs.PathError{Op: "open", Err: unix.EACCES}, `you may not write in "/d"`},
+		{&fs.PathError{Op: "open", Err: unix.EACCES}, `"/d" is not yours to write in: run it as root`},
 		{&fs.PathError{Op: "write", Err: unix.EDQUOT}, "your quota is used up"},
 		{hint.Wrap(unix.ENOSPC, "its own"), "its own"},
 		{io.ErrUnexpectedEOF, ""},

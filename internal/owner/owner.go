@@ -60,6 +60,28 @@ func of(dir fs.FileInfo) (uid, gid int) {
 	return uid, gid
 }
 
+// Name is the user whose path is, for people: a name or, where the number has none,
+// that. While there is nothing at path it is the owner of the first directory above
+// it that is there; "" when that cannot be found out.
+func Name(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return ""
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		if parent := filepath.Dir(path); parent != path {
+			return Name(parent)
+		}
+		return ""
+	}
+	uid := strconv.Itoa(int(info.Sys().(*syscall.Stat_t).Uid))
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return "uid " + uid
+}
+
 // MkdirAll is os.MkdirAll, and gives the directories that it makes to the user of
 // the first that was there.
 func MkdirAll(path string, perm fs.FileMode) error {

@@ -67,6 +67,21 @@ func TestGive(t *testing.T) {
 	}
 }
 
+func TestName(t *testing.T) {
+	need.Root(t)
+	dir := t.TempDir()
+	for uid, want := range map[int]string{0: "root", daemon: "daemon", 54321: "uid 54321"} {
+		if err := os.Chown(dir, uid, 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{dir, filepath.Join(dir, "not", "there")} {
+			if got := Name(path); got != want {
+				t.Errorf("%s: %q, want %q", path, got, want)
+			}
+		}
+	}
+}
+
 // TestMkdirAllInTheWay: what is no directory is left alone.
 func TestMkdirAllInTheWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

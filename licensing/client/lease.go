@@ -47,7 +47,8 @@ func (l *Lease) Close() {
 	l.session.close()
 }
 
-// Renew asks the server to let the lease last longer. ErrOver says that it is
+// Renew asks the server to let the lease last longer, or another of the licence's
+// when that does not answer. ErrOver says that it is
 // over: to go on takes another Acquire.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.mu.Lock()
@@ -105,7 +106,6 @@ func (l *Lease) Keep(ctx context.Context) error {
 		case err == nil:
 			failures = 0
 		case transient(err) && !errors.Is(err, ErrOver):
-			l.options.Progress(l.server.Address, err)
 			failures++
 		default:
 			return err
@@ -113,26 +113,95 @@ func (l *Lease) Keep(ctx context.Context) error {
 	}
 }
 
-// ask proves on the present connection, or on a new one when that is gone, that
-// the lease is this guest's.
+// ask asks the server that answered last, on the connection that there is or on a
+// new one, and while it cannot, the licence's others, in their order: servers that
+// have one database know each other's leases. Whoever answers is asked first the
+// next time.
 func (l *Lease) ask(ctx context.Context, path string, out exchange.Message) error {
-	request := func() error {
-		return l.session.do(ctx, path, exchange.Renew{
-			Lease: l.document.ID, Guest: l.guest,
-			MAC: exchange.RenewalMAC(l.renewal, path, l.document.ID, l.session.exporter),
-		}, out)
+	limit := l.patience()
+	err := l.request(ctx, limit, l.session, path, out)
+	if final(err) {
+		return over(err)
 	}
-	err := request()
-	var problem *exchange.Problem
-	if err != nil && !errors.As(err, &problem) && ctx.Err() == nil {
-		s, dialErr := dial(ctx, l.server, l.options.Now)
-		if dialErr != nil {
-			return dialErr
+	errs := []error{fmt.Errorf("%s: %w", l.server.Address, err)}
+	for i, server := range l.order() {
+		if ctx.Err() != nil {
+			break
 		}
-		l.session.close()
-		l.session = s
-		err = request()
+		err := l.askAt(ctx, limit, server, path, out)
+		var problem *exchange.Problem
+		switch {
+		case i > 0 && errors.As(err, &problem) && problem.Code == exchange.LeaseOver:
+			// It may be one that has another database. The lease's own may come back.
+			err = errors.New("it knows no such lease")
+		case final(err):
+			return over(err)
+		}
+		l.options.Progress(server.Address, err)
+		if i > 0 { // whatever it is: the lease's own server may come back
+			err = errors.New(err.Error())
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", server.Address, err))
 	}
+	return errors.Join(errs...)
+}
+
+// order are the licence's servers, the one that answered last before the others.
+func (l *Lease) order() []licensing.Server {
+	servers := []licensing.Server{l.server}
+	for _, s := range l.licence.Servers {
+		if s.Address != l.server.Address {
+			servers = append(servers, s)
+		}
+	}
+	return servers
+}
+
+const minPatience = time.Second
+
+// patience is how long one server is waited for, so that each of them can be asked
+// before the lease is over.
+func (l *Lease) patience() time.Duration {
+	left := l.document.Expires.Sub(l.options.Now())
+	return min(requestTimeout, max(minPatience, left/time.Duration(len(l.licence.Servers)+2)))
+}
+
+// askAt asks a server on a connection of its own, which stays when it answers.
+func (l *Lease) askAt(ctx context.Context, limit time.Duration, server licensing.Server, path string, out exchange.Message) error {
+	dialing, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	s, err := dial(dialing, server, l.options.Now)
+	if err != nil {
+		return err
+	}
+	if err := l.request(ctx, limit, s, path, out); err != nil {
+		s.close()
+		return err
+	}
+	l.session.close()
+	l.session, l.server = s, server
+	return nil
+}
+
+// request proves on a connection that the lease is this guest's.
+func (l *Lease) request(ctx context.Context, limit time.Duration, s *session, path string, out exchange.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.do(ctx, path, exchange.Renew{
+		Lease: l.document.ID, Guest: l.guest,
+		MAC: exchange.RenewalMAC(l.renewal, path, l.document.ID, s.exporter),
+	}, out)
+}
+
+// final says that no other server has to be asked: one has answered.
+func final(err error) bool {
+	var problem *exchange.Problem
+	return err == nil || errors.As(err, &problem) && problem.Code != exchange.Unavailable
+}
+
+// over tells that a lease has ended from what is only a refusal.
+func over(err error) error {
+	var problem *exchange.Problem
 	if errors.As(err, &problem) {
 		switch problem.Code {
 		case exchange.LeaseOver, exchange.Revoked, exchange.Expired:

@@ -80,7 +80,7 @@ func checkOwner(path string) error {
 		return fmt.Errorf("read trust store: %w", err)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return hint.Wrap(fmt.Errorf("read trust store: others may write to %q", path), "chmod go-w %s, and see whether you know all that is believed: ovsatool trust ls", path)
+		return hint.Wrap(fmt.Errorf("read trust store: others may write to %q", path), "chmod go-w %s, and see whether you know all that is believed: trust ls", path)
 	}
 	return nil
 }

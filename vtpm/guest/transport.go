@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 	rcRetry   = 0x922
 )
 
-// TPM is a TPM device, or a program's on a UNIX socket. It serves one command at
+// TPM is a TPM device, or a program's on a socket. It serves one command at
 // a time. When the context it was opened with ends, a pending command fails and
 // so does every later one.
 type TPM struct {
@@ -35,9 +36,13 @@ type TPM struct {
 	broken error
 }
 
-// Open opens a TPM: a device as "/dev/tpmrm0", or a socket as "unix:PATH".
+// Open opens a TPM: a device as "/dev/tpmrm0", or a socket as "unix:PATH"; or either
+// as the TSS spells them, "device:PATH", "swtpm:path=PATH" and "swtpm:port=N".
 func Open(ctx context.Context, path string) (*TPM, error) {
 	fd, err := open(path)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return nil, hint.Wrap(fmt.Errorf("open TPM %q: %w", path, err), "nothing listens there: start the swtpm that should, or name another TPM")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open TPM %q: %w", path, err)
 	}
@@ -45,17 +50,20 @@ func Open(ctx context.Context, path string) (*TPM, error) {
 }
 
 func open(path string) (int, error) {
-	socket, ok := strings.CutPrefix(path, "unix:")
-	if !ok {
-		// Not blocking: the kernel then works on a command while we poll, so that
-		// a context can end the wait.
-		return unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	at, err := parseAddress(path)
 	if err != nil {
 		return -1, err
 	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: socket})
+	if at.socket == nil {
+		// Not blocking: the kernel then works on a command while we poll, so that
+		// a context can end the wait.
+		return unix.Open(at.device, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	}
+	fd, err := unix.Socket(at.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.Connect(fd, at.socket)
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
 	}

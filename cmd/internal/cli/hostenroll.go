@@ -49,6 +49,9 @@ pin from the server's administrator, who has it from
     openssl x509 -in server.crt -noout -pubkey |
       openssl pkey -pubin -outform der | openssl sha256
 
+The host's ID is printed before the server is asked, whatever comes of it: the
+server's administrator puts it into hosts.allow.
+
 --issuer is the attestation authority that issues the certificate, as its
 administrator gave it to you: this host trusts it from then on. Nothing that the
 server sends is trusted by itself. --vm limits the guests that this host may
@@ -102,14 +105,31 @@ func runHostEnroll(ctx context.Context, env Env, host *hostFlags, flags enrolFla
 	if err != nil {
 		return err
 	}
-	e, err := enrollHost(ctx, tpm, client, vms, issuers)
+	// The server's administrator needs the ID, and most of all where enrolling fails.
+	who, err := tpm.Enrolment(ctx)
 	if err != nil {
-		return fmt.Errorf("enrol with %s: %w", address, explainEnrolment(err))
+		return fmt.Errorf("enrol with %s: %w", address, err)
+	}
+	fmt.Fprintf(env.Stderr, "This host's ID is %s.\n", who.HostID)
+	e, err := enrollHost(ctx, tpm, who, client, vms, issuers)
+	if err != nil {
+		err = fmt.Errorf("enrol with %s: %w", address, explainEnrolment(err))
+		if flags.json {
+			err = errors.Join(err, writeIndented(env.Stdout, notEnrolled{who.HostID, who.Simulated, err.Error()}))
+		}
+		return err
 	}
 	if flags.json {
 		return writeIndented(env.Stdout, e)
 	}
 	return e.write(env.Stdout)
+}
+
+// notEnrolled is a host that did not get a certificate, for programs.
+type notEnrolled struct {
+	HostID    string `json:"host_id"`
+	Simulated bool   `json:"simulated"`
+	Error     string `json:"error"`
 }
 
 // trust is the server that the flags name.
@@ -167,11 +187,7 @@ type enrolled struct {
 
 // enrollHost has a service certify the host's attestation key, and keeps the
 // certificate.
-func enrollHost(ctx context.Context, host *vtpm.Host, client *enrol.Client, vms []string, issuers []*x509.Certificate) (enrolled, error) {
-	who, err := host.Enrolment(ctx)
-	if err != nil {
-		return enrolled{}, err
-	}
+func enrollHost(ctx context.Context, host *vtpm.Host, who vtpm.Enrolment, client *enrol.Client, vms []string, issuers []*x509.Certificate) (enrolled, error) {
 	c, err := client.Begin(ctx, enrol.Request{
 		Enrolment: enrol.Enrolment{HostID: who.HostID, AK: who.AK, EKChain: who.EKChain, Simulated: who.Simulated}, VMs: vms,
 	})
@@ -224,7 +240,7 @@ func (e enrolled) write(out io.Writer) error {
 		limit = strings.Join(e.VMs, ", ")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "This host is enrolled until %s, by %s.\n", e.NotAfter.UTC().Format(time.RFC3339), visible.Text(e.Issuer))
+	fmt.Fprintf(&b, "This host, %s,\nis enrolled until %s, by %s.\n", e.HostID, e.NotAfter.UTC().Format(time.RFC3339), visible.Text(e.Issuer))
 	fmt.Fprintf(&b, "It may vouch for %s.\n", limit)
 	if e.Simulated {
 		b.WriteString("Its TPM is a stand-in, which proves nothing about hardware.\n")

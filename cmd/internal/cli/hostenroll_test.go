@@ -111,6 +111,16 @@ func enroll(t *testing.T, host *vtpmtest.Host, args ...string) (code int, stdout
 	return code, env.Stdout.(*bytes.Buffer).String(), errors.String()
 }
 
+// hostID is the ID of a host, as its TPM says.
+func hostID(t *testing.T, host *vtpmtest.Host) string {
+	t.Helper()
+	who, err := host.Open(t).Enrolment(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return who.HostID
+}
+
 // After host enroll the host's records verify without --allow-unenrolled, for the
 // roles that were named.
 func TestHostEnroll(t *testing.T) {
@@ -146,7 +156,7 @@ func TestHostEnrollByPin(t *testing.T) {
 	host := vtpmtest.New(t)
 	server := startEnrolment(t, filepath.Join(host.DataDir, "vtpm", "trust"), enrol.AnyHost{}, tls.VersionTLS13)
 	code, stdout, stderr := enroll(t, host, server.url, "--pin", server.pin)
-	if code != 0 || !strings.Contains(stdout, "does not trust that authority") || !strings.Contains(stdout, "vtpm rebind") {
+	if code != 0 || !strings.Contains(stdout, "This host, "+hostID(t, host)) || !strings.Contains(stdout, "does not trust that authority") || !strings.Contains(stdout, "vtpm rebind") {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 	if _, err := os.Stat(filepath.Join(host.DataDir, "vtpm", "ak-trust")); !os.IsNotExist(err) {
@@ -166,23 +176,36 @@ func TestHostEnrollRefuses(t *testing.T) {
 	strict := startEnrolment(t, vendors, enrol.AllowList{Path: list}, tls.VersionTLS13)
 	strangers := startEnrolment(t, t.TempDir(), enrol.AnyHost{}, tls.VersionTLS13)
 	for name, tt := range map[string]struct {
-		args []string
-		want string
+		args  []string
+		want  string
+		asked bool // the server, or what is in its place
 	}{
-		"nothing to know the server by": {[]string{server.url}, "openssl x509"},
-		"both ways":                     {[]string{server.url, "--ca", server.caFile, "--pin", server.pin}, "none of the others can be"},
-		"another authority":             {[]string{server.url, "--ca", old.caFile}, "another authority than --ca"},
-		"another pin":                   {[]string{server.url, "--pin", old.pin}, "administrator for its pin"},
-		"half a pin":                    {[]string{server.url, "--pin", server.pin[:32]}, "not a SHA-256"},
-		"plain HTTP":                    {[]string{strings.Replace(server.url, "https", "http", 1), "--pin", server.pin}, "not the https:// address"},
-		"TLS 1.2":                       {[]string{old.url, "--pin", old.pin}, "protocol version"},
-		"another issuer":                {[]string{server.url, "--pin", server.pin, "--issuer", old.issuerFile}, "unknown authority"},
-		"not on the allow list":         {[]string{strict.url, "--pin", strict.pin}, "was not enrolled; ask"},
-		"a vendor nobody knows":         {[]string{strangers.url, "--pin", strangers.pin}, "was not enrolled; ask"},
+		"nothing to know the server by": {[]string{server.url}, "openssl x509", false},
+		"both ways":                     {[]string{server.url, "--ca", server.caFile, "--pin", server.pin}, "none of the others can be", false},
+		"another authority":             {[]string{server.url, "--ca", old.caFile}, "another authority than --ca", true},
+		"another pin":                   {[]string{server.url, "--pin", old.pin}, "administrator for its pin", true},
+		"half a pin":                    {[]string{server.url, "--pin", server.pin[:32]}, "not a SHA-256", false},
+		"plain HTTP":                    {[]string{strings.Replace(server.url, "https", "http", 1), "--pin", server.pin}, "not the https:// address", false},
+		"TLS 1.2":                       {[]string{old.url, "--pin", old.pin}, "protocol version", true},
+		"another issuer":                {[]string{server.url, "--pin", server.pin, "--issuer", old.issuerFile}, "unknown authority", true},
+		"not on the allow list":         {[]string{strict.url, "--pin", strict.pin}, "was not enrolled; ask", true},
+		"a vendor nobody knows":         {[]string{strangers.url, "--pin", strangers.pin}, "was not enrolled; ask", true},
 	} {
 		code, stdout, stderr := enroll(t, host, tt.args...)
 		if code == 0 || stdout != "" || !strings.Contains(stderr, tt.want) {
 			t.Errorf("%s: exit %d: %s%s", name, code, stdout, stderr)
+		}
+		// Whatever was asked of a server was asked for a host that is named before.
+		if asked, said := tt.asked, strings.HasPrefix(stderr, "This host's ID is "+hostID(t, host)+".\n"); asked != said {
+			t.Errorf("%s: the host's ID is told: %t, want %t: %s", name, said, asked, stderr)
+		}
+		if !tt.asked {
+			continue
+		}
+		code, stdout, _ = enroll(t, host, append(tt.args, "--json")...)
+		var got notEnrolled
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil || code == 0 || got.HostID != hostID(t, host) || !got.Simulated || got.Error == "" {
+			t.Errorf("%s as JSON: exit %d, %s (%v)", name, code, stdout, err)
 		}
 	}
 	if !strings.Contains(strict.log.String(), "not allowed") || !strings.Contains(strangers.log.String(), "trusts no root") {

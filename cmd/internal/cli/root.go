@@ -119,7 +119,7 @@ or a lab exit with its exit code.`,
 	)
 	root.AddCommand(inGroup("guests", newSSHCommand(env), newExecCommand(env), newCpCommand(env),
 		newConsoleCommand(env), newLogsCommand(env), newScreenshotCommand(env))...)
-	root.AddCommand(inGroup("host", newHostCommand(env), newVTPMCommand(env), newLabCommand(env),
+	root.AddCommand(inGroup("host", newHostCommand(env), newVTPMCommand(env), newTrustCommand(env), newLabCommand(env),
 		newImageCommand(env), newPackageCommand(env))...)
 	explainUsage(root)
 	return root

@@ -30,7 +30,7 @@ func newVTPMCommand(env Env) *cobra.Command {
 written into the virtual TPM before every start of the guest. These verbs show,
 check and renew that record; libvirt is not needed.`,
 	}
-	cmd.AddCommand(newVTPMShowCommand(env), newVTPMVerifyCommand(env), newVTPMRebindCommand(env))
+	cmd.AddCommand(newVTPMShowCommand(env), newVTPMVerifyCommand(env), newVTPMRebindCommand(env), newVTPMStandInCommand(env))
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package guestcli
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -38,6 +39,9 @@ func (p Program) Check() error {
 			if f.Help == "" || flags[f.Name] {
 				wrong(c, "-%s has no help, or is there twice", f.Name)
 			}
+			if secret.MatchString(f.Name + " " + f.Arg) {
+				wrong(c, "-%s: secrets come from a terminal or a file of their own", f.Name)
+			}
 			if err := f.Kind.check(f.Default); err != nil && f.Default != "" {
 				wrong(c, "-%s: its default: %w", f.Name, err)
 			}
@@ -59,6 +63,10 @@ func (p Program) Check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// secret is what names a secret, which others would see in a command line or in the
+// environment.
+var secret = regexp.MustCompile(`(?i)pass(word|phrase)|secret|token|credential`)
 
 // checkSetting finds what cannot be a setting, and one that means something else in
 // another command: of is the same flag there.

@@ -57,7 +57,10 @@ func TestTheToolsTable(t *testing.T) {
 		"-x: its default": func(p *Program) {
 			p.Commands[1].Flags = []Flag{{Name: "x", Arg: "N", Kind: Number, Default: "many", Help: "x"}}
 		},
-		"nothing to run":  func(p *Program) { p.Commands[1].Run = nil },
+		"nothing to run": func(p *Program) { p.Commands[1].Run = nil },
+		"secrets come from a terminal": func(p *Program) {
+			p.Commands[1].Flags = []Flag{{Name: "x", Arg: "PASSWORD", Help: "x"}}
+		},
 		"want -json":      func(p *Program) { p.Commands[1].NoJSON = "" },
 		"no file of them": func(p *Program) { p.Config = "" },
 		"means something else": func(p *Program) {

@@ -31,7 +31,7 @@ func Flag() guestcli.Flag {
 
 // TPM is -tpm.
 func TPM() guestcli.Flag {
-	return guestcli.Flag{Name: "tpm", Arg: "ADDRESS", Kind: guestcli.File, Help: "the TPM", Setting: true, Default: DefaultTPM}
+	return guestcli.Flag{Name: "tpm", Arg: "ADDRESS", Kind: guestcli.File, Help: "the TPM: a device, unix:PATH, or swtpm:port=N", Setting: true, Default: DefaultTPM}
 }
 
 // PCRs is -pcrs.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/owner"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
@@ -221,6 +222,8 @@ func (d certDir) explain(err error) error {
 		return err
 	}
 	switch {
+	case errors.Is(err, fs.ErrPermission) && owner.Name(at.Path) != owner.Name(string(d)):
+		return hint.Wrap(err, "%s owns it, and not %s as its directory: chown --reference=%s %s", owner.Name(at.Path), owner.Name(string(d)), d, at.Path)
 	case errors.Is(err, fs.ErrPermission):
 		return hint.Wrap(err, "run it as the owner of %s: sudo -u ovsa ...", strings.TrimSuffix(string(d), "/"))
 	case errors.Is(err, fs.ErrNotExist) && hint.Of(err) == "":

@@ -39,6 +39,7 @@ const (
 type setup struct {
 	certificate error     // why the keys and certificates cannot be used
 	end         time.Time // of the TLS certificate
+	authorized  time.Time // until when the authority's certificate is, of its own
 	stores      []trust.Content
 	trustErr    error
 	authority   bool // of its own
@@ -60,6 +61,9 @@ func (d certDir) look(ctx context.Context, m Material, mErr error, l licences, l
 	s := setup{certificate: mErr, database: lErr}
 	if mErr == nil {
 		s.end = licensing.CertificateEnd(m.TLS.Leaf)
+	}
+	if m.Authority != nil {
+		s.authorized = m.Authority.Certificate.NotAfter
 	}
 	s.stores, s.trustErr = trust.List(d.stores().All...)
 	own, err := d.has(authorityCert)
@@ -95,7 +99,7 @@ func (s setup) findings(now time.Time) []finding {
 	if s.database != nil {
 		all = append(all, failing("database", s.database))
 	} else {
-		all = append(all, finding{"database", good, "it answers", ""}, count("licences", s.licences, "no licence is stored that guests could use", "license_server store LICENCE PRIMARY SECONDARY"))
+		all = append(all, finding{"database", good, "it answers", ""}, count("licences", "there are some", s.licences, "no licence is stored that guests could use", "license_server store LICENCE PRIMARY SECONDARY"))
 	}
 	if s.trustErr != nil {
 		all = append(all, failing("trust", s.trustErr))
@@ -105,12 +109,14 @@ func (s setup) findings(now time.Time) []finding {
 	}
 	switch {
 	case !s.authority:
+	case !s.authorized.IsZero() && s.authorized.Before(now.Add(soon)):
+		all = append(all, finding{"attestation authority", ending, "it certifies hosts until " + day(s.authorized), "have another beside it: license_server trust add -for attestation FILE"})
 	case s.hostsErr != nil:
 		f := failing("hosts", s.hostsErr)
 		f.Status = absent // guests of those that are enrolled go on
 		all = append(all, f)
 	default:
-		all = append(all, count("hosts", s.hosts, "no host is allowed: none can be enrolled", "put the host's ID, which ovsactl host enroll prints, into "+allowList))
+		all = append(all, count("hosts", fmt.Sprintf("that are allowed: %d", s.hosts), s.hosts, "no host is allowed: none can be enrolled", "put the host's ID, which ovsactl host enroll prints, into "+allowList))
 	}
 	return all
 }
@@ -153,11 +159,11 @@ func ofStore(store trust.Content, now time.Time) []finding {
 	return all
 }
 
-func count(what string, n int, none, fix string) finding {
+func count(what, some string, n int, none, fix string) finding {
 	if n == 0 {
 		return finding{what, absent, none, fix}
 	}
-	return finding{what, good, "there are some", ""}
+	return finding{what, good, some, ""}
 }
 
 func failing(what string, err error) finding {

@@ -38,6 +38,7 @@ func TestFindings(t *testing.T) {
 		{"trust that others write", func(s *setup) { s.stores, s.trustErr = nil, errors.New("others may write") }, broken, "failed: trust: others may write\n"},
 		{"no host", func(s *setup) { s.hosts = 0 }, absent, "missing: hosts: no host is allowed: none can be enrolled\n"},
 		{"a damaged list", func(s *setup) { s.hostsErr = errors.New("line 3") }, absent, "missing: hosts: line 3\n"},
+		{"an authority that ends", func(s *setup) { s.authorized = now.Add(time.Hour) }, ending, "soon: attestation authority: it certifies hosts until 2026-03-28\n"},
 		{"another's authority", func(s *setup) { s.authority, s.hosts = false, 0 }, good, ""},
 	} {
 		s := setup{end: year, stores: []trust.Content{store("isv", year), store("customer", year), store("tpm-vendor", year), store("attestation", year)},

@@ -46,14 +46,18 @@ func TestRootsHandBreaksNothing(t *testing.T) {
 	if err := os.WriteFile(program, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	as := func(uid uint32, line string) {
-		t.Helper()
+	run := func(uid uint32, line string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), program)
 		cmd.Args = strings.Fields(line)
 		cmd.Dir = dir
 		cmd.Env = []string{"OVSA_DIR=certs", "OVSA_DB=DB/ovsa.db", "OVSA_TRUST=kvm/trust", "NOW=" + scriptNow}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		if out, err := cmd.CombinedOutput(); err != nil {
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	as := func(uid uint32, line string) {
+		t.Helper()
+		if out, err := run(uid, line); err != nil {
 			t.Fatalf("%s as %d: %v\n%s", line, uid, err, out)
 		}
 	}
@@ -98,5 +102,15 @@ func TestRootsHandBreaksNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+
+	// What root made in another way is said to be root's.
+	key := filepath.Join(dir, "certs", releaseKey)
+	if err := os.Chown(key, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run(user, "license_server gencert-new")
+	if err == nil || !strings.Contains(out, "hint: root owns it, and not daemon as its directory: chown --reference=certs certs/"+releaseKey) {
+		t.Errorf("%v, %s", err, out)
 	}
 }

@@ -74,9 +74,7 @@ func (o *Set) Check(paths ...string) error {
 		if err := unix.Access(filepath.Dir(path), unix.W_OK|unix.X_OK); err != nil {
 			return fmt.Errorf("write %q: %w", path, atomicfile.Explain(err, path))
 		}
-		if err := atomicfile.Sweep(path); err != nil {
-			return fmt.Errorf("write %q: %w", path, err)
-		}
+		atomicfile.Sweep(path)
 		info, err := os.Lstat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

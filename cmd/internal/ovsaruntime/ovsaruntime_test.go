@@ -35,8 +35,24 @@ func TestScripts(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	if err := Program(keystore.Machine()).Check(); err != nil {
+	p := Program(keystore.Machine())
+	if err := p.Check(); err != nil {
 		t.Error(err)
+	}
+	// Whatever uses a TPM takes OVSA_TPM's, and there is something that does.
+	tpms := 0
+	for _, c := range p.Commands {
+		for _, f := range c.Flags {
+			if f.Name == "tpm" {
+				tpms++
+				if !f.Setting {
+					t.Errorf("%s does not take OVSA_TPM", c.Name)
+				}
+			}
+		}
+	}
+	if tpms == 0 {
+		t.Error("no command uses a TPM")
 	}
 }
 

@@ -60,7 +60,7 @@ const noPort = "none"
 
 func hostPort() guestcli.Flag {
 	return guestcli.Flag{
-		Name: "host-port", Arg: "PORT", Kind: guestcli.File, Default: guest.DefaultPort,
+		Name: "host-port", Arg: "PORT", Kind: guestcli.File, Setting: true, Default: guest.DefaultPort,
 		Help: "port to the host's attestation service, whose word goes with the quote; none does without, which licence servers do not take",
 	}
 }

@@ -45,6 +45,9 @@ func add(c *guestcli.Call, s Store) error {
 	for _, a := range added {
 		c.Say("believed for %s: %s  %s", a.For, a.ID, visible.Line(a.Subject))
 	}
+	if len(added) > 0 && s.Then != "" {
+		c.Say("%s", s.Then)
+	}
 	if err != nil || !c.Has("json") {
 		return err
 	}
@@ -55,6 +58,9 @@ func remove(c *guestcli.Call, s Store) error {
 	removed, err := s.Remove(c.Operands[0])
 	if err != nil {
 		return err
+	}
+	if s.Then != "" {
+		c.Say("%s", s.Then)
 	}
 	return c.Report(removed, "no longer believed for %s: %s  %s", removed.For, removed.ID, visible.Line(removed.Subject))
 }

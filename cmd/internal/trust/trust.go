@@ -8,17 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"os/user"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/owner"
 	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/pki"
@@ -31,6 +27,8 @@ type Store struct {
 	Dir   string
 	Whose string // certificates these are
 	Lacks string // what does not work while it is empty
+	// Then is what else has to be done when it has changed; "" for nothing.
+	Then string
 	// Authorities tells that only authorities' certificates mean something in it.
 	Authorities bool
 }
@@ -103,7 +101,7 @@ func (s Store) Remove(id string) (Certificate, error) {
 // explain says who may change a store.
 func explain(err error, dir string) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return hint.Wrap(err, "%s fills it: run it as %s", Filler(dir), Filler(dir))
+		return hint.Wrap(err, "%s fills it: run it as %s", owner.Name(dir), owner.Name(dir))
 	}
 	return err
 }
@@ -144,7 +142,7 @@ func List(stores ...Store) ([]Content, error) {
 		if err != nil {
 			return nil, explain(err, s.Dir)
 		}
-		c := Content{For: s.For, Whose: s.Whose, Dir: s.Dir, FilledBy: Filler(s.Dir), Certificates: []Certificate{}}
+		c := Content{For: s.For, Whose: s.Whose, Dir: s.Dir, FilledBy: owner.Name(s.Dir), Certificates: []Certificate{}}
 		for _, a := range anchors {
 			c.Certificates = append(c.Certificates, s.describe(a))
 		}
@@ -186,25 +184,4 @@ func Write(out io.Writer, all []Content, add string) error {
 		}
 	}
 	return nil
-}
-
-// Filler is the user who may put files into dir, beside root: its owner or, while it
-// is not there, the owner of the first directory above it that is.
-func Filler(dir string) string {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "?"
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		if parent := filepath.Dir(dir); parent != dir {
-			return Filler(parent)
-		}
-		return "?"
-	}
-	uid := strconv.Itoa(int(info.Sys().(*syscall.Stat_t).Uid))
-	if u, err := user.LookupId(uid); err == nil {
-		return u.Username
-	}
-	return "uid " + uid
 }
