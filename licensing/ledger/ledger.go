@@ -107,14 +107,28 @@ type Ledger struct {
 	swept   atomic.Int64 // when challenges that were over were removed
 }
 
-// Open takes an open database and brings its schema up to date. The ledger
-// closes it.
-func Open(ctx context.Context, db *sql.DB, d Dialect) (*Ledger, error) {
-	l := &Ledger{db: db, dialect: d}
+// New takes an open database, which the ledger closes. Everything fails until
+// Migrate has been done, by this process or another.
+func New(db *sql.DB, d Dialect) *Ledger {
+	return &Ledger{db: db, dialect: d, batch: newBatch(db, d)}
+}
+
+// Migrate brings the database's schema up to date. A schema that is so already is no
+// error, one that is newer than this program is.
+func (l *Ledger) Migrate(ctx context.Context) error {
 	if err := l.migrate(ctx); err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
+		return fmt.Errorf("open ledger: %w", err)
 	}
-	l.batch = newBatch(db, d)
+	return nil
+}
+
+// Open is New and Migrate. When it fails, the database stays the caller's.
+func Open(ctx context.Context, db *sql.DB, d Dialect) (*Ledger, error) {
+	l := New(db, d)
+	if err := l.Migrate(ctx); err != nil {
+		l.batch.close()
+		return nil, err
+	}
 	return l, nil
 }
 

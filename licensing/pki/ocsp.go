@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -35,6 +36,8 @@ type OCSP struct {
 	SoftFail  bool
 	Warn      func(error) // told what SoftFail let pass; may be nil
 	Client    *http.Client
+	Memory    *Memory // of what responders said; nil asks each time
+	Hint      string  // what to do when nobody says; "" for ovsatool's flags
 }
 
 var _ StatusSource = OCSP{}
@@ -52,7 +55,7 @@ func (o OCSP) Status(ctx context.Context, cert, issuer *x509.Certificate, now ti
 		}
 		return nil
 	}
-	return hint.Wrap(err, "give a response with -ocsp FILE, a responder with -ocsp-url URL, or go without by -ocsp-soft-fail")
+	return hint.Wrap(err, "%s", cmp.Or(o.Hint, "give a response with -ocsp FILE, a responder with -ocsp-url URL, or go without by -ocsp-soft-fail"))
 }
 
 func (o OCSP) status(ctx context.Context, cert, issuer *x509.Certificate, now time.Time) error {
@@ -76,9 +79,19 @@ func (o OCSP) status(ctx context.Context, cert, issuer *x509.Certificate, now ti
 		}
 		return fmt.Errorf("OCSP status of %q: %w: it names no responder", cert.Subject, ErrStatus)
 	}
-	response, err := o.fetch(ctx, responder, cert, issuer)
+	fetch := func() ([]byte, error) {
+		response, err := o.fetch(ctx, responder, cert, issuer)
+		if err != nil {
+			err = fmt.Errorf("OCSP status of %q: %w: %w", cert.Subject, ErrStatus, err)
+		}
+		return response, err
+	}
+	if o.Memory != nil {
+		return o.Memory.ask(cert, issuer, now, fetch)
+	}
+	response, err := fetch()
 	if err != nil {
-		return fmt.Errorf("OCSP status of %q: %w: %w", cert.Subject, ErrStatus, err)
+		return err
 	}
 	return checkResponse(response, cert, issuer, now)
 }

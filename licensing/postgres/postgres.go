@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -25,9 +27,68 @@ const maxConns = 16
 // Open opens the ledger in the database at url, postgres://USER@HOST/NAME. A
 // password is better in PGPASSFILE than in the URL.
 func Open(ctx context.Context, url string) (*ledger.Ledger, error) {
+	l, where, err := open(url)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Migrate(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", where, err), l.Close())
+	}
+	return l, nil
+}
+
+const (
+	firstPause = 250 * time.Millisecond
+	maxPause   = 10 * time.Second
+)
+
+// Await is Open for a server that may start before its database does: when nobody
+// answers there, the ledger is returned all the same, everything in it fails, and it
+// is opened once somebody does, or ctx ends. waiting is told why, each time that it
+// fails, and nil once it is open. What only people can mend is an error at once.
+func Await(ctx context.Context, url string, waiting func(error)) (*ledger.Ledger, error) {
+	l, where, err := open(url)
+	if err != nil {
+		return nil, err
+	}
+	err = l.Migrate(ctx)
+	if err == nil {
+		return l, nil
+	}
+	if !away(err) {
+		return nil, errors.Join(fmt.Errorf("%s: %w", where, err), l.Close())
+	}
+	go func() {
+		for pause := firstPause; err != nil; pause = min(2*pause, maxPause) {
+			waiting(fmt.Errorf("%s: %w", where, err))
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			err = l.Migrate(ctx)
+		}
+		waiting(nil)
+	}()
+	return l, nil
+}
+
+// away says that nobody answers at a database's address, or not yet: what PostgreSQL
+// itself refuses, but to say that it starts or ends, is something else (class 57 of
+// its error codes).
+func away(err error) bool {
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) {
+		return strings.HasPrefix(refusal.Code, "57P")
+	}
+	var connecting *pgconn.ConnectError
+	return errors.As(err, &connecting)
+}
+
+func open(url string) (l *ledger.Ledger, where string, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("open database: the address is not a PostgreSQL URL") // which may have a password
+		return nil, "", errors.New("open database: the address is not a PostgreSQL URL") // which may have a password
 	}
 	db := stdlib.OpenDB(*config)
 	// A new connection is a new process of PostgreSQL's, so those there are stay,
@@ -35,9 +96,6 @@ func Open(ctx context.Context, url string) (*ledger.Ledger, error) {
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	l, err := ledger.Open(ctx, db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock, ForUpdate: " FOR UPDATE"})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s/%s: %w", config.Host, config.Database, err), db.Close())
-	}
-	return l, nil
+	l = ledger.New(db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock, ForUpdate: " FOR UPDATE"})
+	return l, config.Host + "/" + config.Database, nil
 }

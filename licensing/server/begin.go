@@ -13,6 +13,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/pki"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
@@ -93,15 +94,15 @@ func (s *Server) licence(ctx context.Context, req *request, guid, model licensin
 		_, err = req.ISVs.Verify(ctx, signed.Chain)
 	}
 	if err != nil {
-		return licence{}, refuse(exchange.NotAllowed, "licence's signer: %w", err)
+		return licence{}, disbelieve("licence's signer", err)
 	}
 	l := licence{Licence: signed.Document}
 	primary, err := req.customer(ctx, stored.Primary)
 	if err != nil {
-		return licence{}, refuse(exchange.NotAllowed, "customer's primary certificate: %w", err)
+		return licence{}, disbelieve("customer's primary certificate", err)
 	}
 	if l.secondary, err = req.customer(ctx, stored.Secondary); err != nil {
-		return licence{}, refuse(exchange.NotAllowed, "customer's secondary certificate: %w", err)
+		return licence{}, disbelieve("customer's secondary certificate", err)
 	}
 	named, err := l.CustomerCertificate()
 	if err != nil {
@@ -112,6 +113,16 @@ func (s *Server) licence(ctx context.Context, req *request, guid, model licensin
 	}
 	l.customer = hex.EncodeToString(licensing.PinOf(primary))
 	return l, nil
+}
+
+// disbelieve refuses a party's certificate; for now, where nobody can say whether it
+// was revoked.
+func disbelieve(whose string, err error) error {
+	code := exchange.NotAllowed
+	if errors.Is(err, pki.ErrStatus) {
+		code = exchange.Unavailable
+	}
+	return refuse(code, "%s: %w", whose, err)
 }
 
 // signed verifies a licence's signature, once: the same bytes stay signed. Whether

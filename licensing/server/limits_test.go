@@ -183,6 +183,7 @@ func TestStatusThatNobodyKnows(t *testing.T) {
 	if err := s.Server.Use(c); err != nil {
 		t.Fatal(err)
 	}
+	s.refused(t, s.guest, exchange.Unavailable, "licence's signer")
 	var p *exchange.Problem
 	if err := lease.Renew(t.Context()); !errors.As(err, &p) || p.Code != exchange.Unavailable {
 		t.Errorf("renewal: %v", err)

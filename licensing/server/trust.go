@@ -10,7 +10,6 @@ import (
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
-	"github.com/ovsactl/ovsactl/licensing/pki"
 	"github.com/ovsactl/ovsactl/vtpm/quote"
 )
 
@@ -95,11 +94,8 @@ func (s *Server) believed(ctx context.Context, req *request, key ledger.Key) err
 	if errors.Is(err, ledger.ErrNoLicence) || errors.Is(err, ledger.ErrArchived) {
 		return nil // then there is no lease to renew either
 	}
-	if errors.Is(err, pki.ErrStatus) {
-		return refuse(exchange.Unavailable, "%w", err)
-	}
 	var r *refusal
-	if errors.As(err, &r) {
+	if errors.As(err, &r) && r.code == exchange.NotAllowed {
 		return refuse(exchange.Revoked, "%w", err)
 	}
 	if err == nil {

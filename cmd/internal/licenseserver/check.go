@@ -197,7 +197,7 @@ var errIncomplete = errors.New("something cannot work yet")
 
 func check(ctx context.Context, s session) error {
 	d := s.certDir()
-	m, mErr := d.material(s.Now, s.status())
+	m, mErr := d.material(s.Now, s.status(nil))
 	var all []finding
 	look := func(l licences, lErr error) {
 		all = d.look(ctx, m, d.explain(mErr), l, lErr, s.Now()).findings(s.Now())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,21 @@ func explainDatabase(err error, db string) error {
 		return hint.Wrap(err, "%s, or its directory, cannot be written to: run it as the owner of %s, or have the disk mounted for writing", db, filepath.Dir(db))
 	}
 	return err
+}
+
+// awaitDatabase is openDatabase for a server, which waits for a database that is not
+// there yet, and says so.
+func awaitDatabase(ctx context.Context, db string, log *slog.Logger) (*ledger.Ledger, error) {
+	if !isPostgres(db) {
+		return openDatabase(ctx, db)
+	}
+	return postgres.Await(ctx, db, func(err error) {
+		if err != nil {
+			log.Warn("waiting for the database: guests are told to try again", "error", err)
+			return
+		}
+		log.Info("the database is there")
+	})
 }
 
 // withDatabase runs f with the database of -db, which is there: what reads makes

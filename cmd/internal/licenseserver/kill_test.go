@@ -92,8 +92,14 @@ func TestServerKilledUnderLoad(t *testing.T) {
 // process is the server as a process of its own, which serves.
 func (g *guide) process(db string, more ...string) *exec.Cmd {
 	g.t.Helper()
+	return g.processAt(g.address, db, more...)
+}
+
+// processAt is a server process that listens at an address.
+func (g *guide) processAt(address, db string, more ...string) *exec.Cmd {
+	g.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Args = append([]string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", g.address, "-ops", "off"}, more...)
+	cmd.Args = append([]string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", address, "-ops", "off"}, more...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		g.t.Fatal(err)

@@ -32,6 +32,9 @@ type serveOptions struct {
 	status      pki.StatusSource
 }
 
+// maxResponses is how many certificates' OCSP responses a server remembers.
+const maxResponses = 4096
+
 func serveCommand(run binder) guestcli.Command {
 	setting := func(name, arg string, kind guestcli.Kind, value, help string) guestcli.Flag {
 		return guestcli.Flag{Name: name, Arg: arg, Kind: kind, Setting: true, Default: value, Help: help}
@@ -66,12 +69,16 @@ func serveCommand(run binder) guestcli.Command {
 		}, ocspFlags()...),
 		NoJSON: "its log is JSON",
 		Run: run(func(ctx context.Context, s session) error {
+			memory, err := pki.NewMemory(maxResponses)
+			if err != nil {
+				return err
+			}
 			o := serveOptions{
 				dir: s.certDir(), db: s.Text("db"), listen: s.Text("listen"), ops: s.Text("ops"),
 				connections: s.Number("max-connections"), perClient: s.Number("max-per-client"), drain: s.Duration("drain"),
 				lasting: Lasting{Lease: s.Duration("lease"), ProofEvery: s.Duration("proof-every"), RecordAge: s.Duration("record-age"), HostFresh: proto.HostFresh(s.Text("host-fresh"))},
 				limits:  proto.Limits{PerIP: s.rate("client-rate"), PerEK: s.rate("guest-rate"), PerLicence: s.rate("licence-rate"), InFlight: s.Number("max-requests")},
-				status:  s.status(),
+				status:  s.status(memory),
 			}
 			if err := o.check(); err != nil {
 				return err
@@ -110,7 +117,7 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return o.dir.explain(err)
 	}
-	ledger, err := openDatabase(ctx, o.db)
+	ledger, err := awaitDatabase(ctx, o.db, log)
 	if err != nil {
 		return err
 	}

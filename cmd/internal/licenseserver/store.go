@@ -23,7 +23,7 @@ func storeCommand(run binder) guestcli.Command {
 		Summary: "store a customer's licence, or refresh it, with the customer's two certificates",
 		Flags:   append([]guestcli.Flag{dbFlag(), dirFlag(), jsonFlag()}, ocspFlags()...),
 		Run: run(func(ctx context.Context, s session) error {
-			signed, lic, err := readLicence(ctx, s, s.certDir(), s.status(), s.Operands)
+			signed, lic, err := readLicence(ctx, s, s.certDir(), s.status(nil), s.Operands)
 			if err != nil {
 				return s.certDir().explain(err)
 			}
@@ -40,8 +40,11 @@ func ocspFlags() []guestcli.Flag {
 	}
 }
 
-func (s session) status() pki.StatusSource {
-	return pki.OCSP{Responder: s.Text("ocsp-url"), SoftFail: s.Has("ocsp-soft-fail"), Warn: func(err error) { s.Say("warning: %v", err) }}
+func (s session) status(memory *pki.Memory) pki.StatusSource {
+	return pki.OCSP{
+		Responder: s.Text("ocsp-url"), SoftFail: s.Has("ocsp-soft-fail"), Warn: func(err error) { s.Say("warning: %v", err) },
+		Memory: memory, Hint: "see whether the OCSP responder answers, name another with -ocsp-url URL, or go without by -ocsp-soft-fail",
+	}
 }
 
 // readLicence reads a licence and its customer's certificates, and refuses what
@@ -52,7 +55,7 @@ func readLicence(ctx context.Context, s session, d certDir, status pki.StatusSou
 		return nil, ledger.Licence{}, err
 	}
 	if _, err := d.verifier("isv", s.Now, status).Verify(ctx, signed.Chain); err != nil {
-		return nil, ledger.Licence{}, hint.Wrap(fmt.Errorf("%q: its ISV: %w", paths[0], err), "believe the ISV's certificate, or its authority's: license_server trust add -for isv FILE")
+		return nil, ledger.Licence{}, disbelieved(fmt.Errorf("%q: its ISV: %w", paths[0], err), "believe the ISV's certificate, or its authority's: license_server trust add -for isv FILE")
 	}
 	lic := signed.Document
 	primary, secondary, err := readCustomer(ctx, d.verifier("customer", s.Now, status), lic, paths[1], paths[2])
@@ -81,7 +84,7 @@ func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, pr
 			return nil, err
 		}
 		if _, err := v.Verify(ctx, chain); err != nil {
-			return nil, hint.Wrap(fmt.Errorf("%q: the customer: %w", path, err), "believe the customer's certificates, or their authority's: license_server trust add -for customer FILE...")
+			return nil, disbelieved(fmt.Errorf("%q: the customer: %w", path, err), "believe the customer's certificates, or their authority's: license_server trust add -for customer FILE...")
 		}
 		return chain, nil
 	}
@@ -108,6 +111,15 @@ func readCustomer(ctx context.Context, v pki.Verifier, lic licensing.Licence, pr
 		return nil, nil, fmt.Errorf("%q is not a secondary certificate: its key is the primary one, or not of P-384", secondaryPath)
 	}
 	return encoded(primary), encoded(secondary), nil
+}
+
+// disbelieved says what to do about a certificate that is not believed. To believe it
+// more helps nothing where its responder does not answer, or says that it was revoked.
+func disbelieved(err error, what string) error {
+	if errors.Is(err, pki.ErrStatus) || errors.Is(err, pki.ErrRevoked) {
+		return err
+	}
+	return hint.Wrap(err, "%s", what)
 }
 
 func encoded(chain []*x509.Certificate) (der []byte) {

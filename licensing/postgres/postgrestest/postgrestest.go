@@ -89,6 +89,9 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// Dir is the directory of its socket.
+func (s *Server) Dir() string { return s.dir }
+
 // URL is the address of a database.
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres:///%s?host=%s&user=test", database, s.dir)
