@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -24,8 +23,10 @@ const lock = `SELECT pg_advisory_xact_lock(1870033761)`
 // maxConns is how many connections one server has at most.
 const maxConns = 16
 
-// Open opens the ledger in the database at url, postgres://USER@HOST/NAME. A
-// password is better in PGPASSFILE than in the URL.
+// Open opens the ledger in the database at url, postgres://USER@HOST/NAME, over TLS
+// with the server's certificate verified, unless its sslmode says otherwise. A
+// password has to be in a pass file; anywhere else it is ErrPassword. An sslmode that
+// may go without TLS unasked is ErrPlain.
 func Open(ctx context.Context, url string) (*ledger.Ledger, error) {
 	l, where, err := open(url)
 	if err != nil {
@@ -86,9 +87,9 @@ func away(err error) bool {
 }
 
 func open(url string) (l *ledger.Ledger, where string, err error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := parse(url)
 	if err != nil {
-		return nil, "", errors.New("open database: the address is not a PostgreSQL URL") // which may have a password
+		return nil, "", err
 	}
 	db := stdlib.OpenDB(*config)
 	// A new connection is a new process of PostgreSQL's, so those there are stay,

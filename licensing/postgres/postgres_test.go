@@ -64,7 +64,7 @@ func TestSchemaIsMadeOnce(t *testing.T) {
 }
 
 func TestAddressIsNotRepeated(t *testing.T) {
-	for _, url := range []string{"postgres://ovsa:hunter2@host:notaport/db", "postgres://ovsa:hunter2@127.0.0.1:1/db?connect_timeout=1"} {
+	for _, url := range []string{"postgres://ovsa:hunter2@host:notaport/db", "postgres://ovsa:hunter2@127.0.0.1:1/db?connect_timeout=1", "host=x password=hunter2"} {
 		_, err := postgres.Open(t.Context(), url)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("error %v", err)

@@ -27,10 +27,18 @@ func isPostgres(db string) bool {
 }
 
 // openDatabase opens a ledger, which is made where there is none.
-func openDatabase(ctx context.Context, db string) (*ledger.Ledger, error) {
+func (s session) openDatabase(ctx context.Context, db string) (*ledger.Ledger, error) {
 	if isPostgres(db) {
+		if warning := postgres.Warning(db); warning != "" {
+			s.Say("warning: %s", warning)
+		}
 		return postgres.Open(ctx, db)
 	}
+	return openFile(ctx, db)
+}
+
+// openFile opens a database that is a file.
+func openFile(ctx context.Context, db string) (*ledger.Ledger, error) {
 	if strings.Contains(db, "://") {
 		return nil, hint.Wrap(errors.New("the database is of a kind that there is not"), "name a file, or postgres://USER@HOST/NAME")
 	}
@@ -62,7 +70,10 @@ func explainDatabase(err error, db string) error {
 // there yet, and says so.
 func awaitDatabase(ctx context.Context, db string, log *slog.Logger) (*ledger.Ledger, error) {
 	if !isPostgres(db) {
-		return openDatabase(ctx, db)
+		return openFile(ctx, db)
+	}
+	if warning := postgres.Warning(db); warning != "" {
+		log.Warn(warning)
 	}
 	return postgres.Await(ctx, db, func(err error) {
 		if err != nil {
@@ -82,7 +93,7 @@ func (s session) withDatabase(ctx context.Context, f func(*ledger.Ledger) error)
 			return hint.Wrap(fmt.Errorf("open database: %w", err), "serve and store make it; another place: -db FILE")
 		}
 	}
-	l, err := openDatabase(ctx, db)
+	l, err := s.openDatabase(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -112,7 +123,7 @@ func backup(ctx context.Context, s session) error {
 	if err := sqlite.Backup(ctx, db, to); err != nil {
 		return err
 	}
-	l, err := openDatabase(ctx, to) // a copy that does not verify is none
+	l, err := s.openDatabase(ctx, to) // a copy that does not verify is none
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ type stored struct {
 }
 
 func store(ctx context.Context, s session, signed *licensing.Signed[licensing.Licence], lic ledger.Licence) (err error) {
-	l, err := openDatabase(ctx, s.Text("db"))
+	l, err := s.openDatabase(ctx, s.Text("db"))
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,8 @@ import (
 
 // Server is a PostgreSQL on a socket in a directory of its own.
 type Server struct {
-	dir string
+	dir  string
+	port string // of 127.0.0.1; "" without one
 }
 
 // program finds one of PostgreSQL's. Debian keeps them out of PATH.
@@ -40,7 +41,17 @@ func program(t testing.TB, name string) string {
 
 // Start starts a server with PostgreSQL's own settings, until the test ends. It
 // refuses to run as root, so nobody runs it then. The test needs PostgreSQL.
-func Start(t testing.TB) *Server {
+func Start(t testing.TB) *Server { return start(t, nil) }
+
+// StartTLS is Start of a server that listens on a TCP port of 127.0.0.1, too, with a
+// certificate for that address. ca is the file with the authority.
+func StartTLS(t testing.TB) (s *Server, ca string) {
+	t.Helper()
+	certs := newCerts(t)
+	return start(t, certs), certs.ca
+}
+
+func start(t testing.TB, certs *certs) *Server {
 	t.Helper()
 	initdb, postgres := program(t, "initdb"), program(t, "postgres")
 	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // short: a socket's path has a limit
@@ -68,13 +79,21 @@ func Start(t testing.TB) *Server {
 	}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	args := []string{"-D", data, "-k", dir, "-c", "listen_addresses="}
+	s := &Server{dir: dir}
+	if certs != nil {
+		s.port = freePort(t)
+		certs.install(t, data, attributes.Credential)
+		args = []string{"-D", data, "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "port=" + s.port,
+			"-c", "ssl=on", "-c", "ssl_cert_file=server.crt", "-c", "ssl_key_file=server.key"}
+	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
 	server, err := run.Cmd{
-		Path: postgres, Args: []string{"-D", data, "-k", dir, "-c", "listen_addresses="},
+		Path: postgres, Args: args,
 		Dir: dir, Stdout: log, Stderr: log, SysProcAttr: attributes,
 	}.Start(context.WithoutCancel(t.Context()))
 	if err != nil {
@@ -84,7 +103,6 @@ func Start(t testing.TB) *Server {
 		server.Signal(syscall.SIGQUIT) // ends without waiting for clients
 		server.Wait()
 	})
-	s := &Server{dir}
 	s.wait(t)
 	return s
 }
@@ -94,7 +112,21 @@ func (s *Server) Dir() string { return s.dir }
 
 // URL is the address of a database.
 func (s *Server) URL(database string) string {
+	if s.port != "" {
+		return fmt.Sprintf("postgres:///%s?host=%s&port=%s&user=test", database, s.dir, s.port)
+	}
 	return fmt.Sprintf("postgres:///%s?host=%s&user=test", database, s.dir)
+}
+
+// TCP is the address of a database by the server's TCP port.
+func (s *Server) TCP(database string) string {
+	return fmt.Sprintf("postgres://test@127.0.0.1:%s/%s", s.port, database)
+}
+
+// Program finds one of PostgreSQL's programs; without it the test is skipped.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	return program(t, name)
 }
 
 func (s *Server) wait(t testing.TB) {
