@@ -20,8 +20,17 @@ import (
 func TestServersAreChecked(t *testing.T) {
 	s := newSample(t, Terms{Type: Sale})
 	p256 := serverAt("h:1", newPartyOn(t, elliptic.P256(), "p256", now, now.Add(time.Hour)))
-	if _, err := p256.Key(); err == nil || !strings.Contains(err.Error(), "not a P-384 key") {
+	if err := p256.check(); err == nil || !strings.Contains(err.Error(), "not a P-384 key") {
 		t.Errorf("a release key of P-256: %v", err)
+	}
+	twice := s.config.Servers[0]
+	twice.FutureReleaseKey = twice.ReleaseKey
+	if err := twice.check(); err == nil || !strings.Contains(err.Error(), "are the same") {
+		t.Errorf("one release key twice: %v", err)
+	}
+	twice.FutureReleaseKey = p256.ReleaseKey
+	if err := twice.check(); err == nil || !strings.Contains(err.Error(), "not a P-384 key") {
+		t.Errorf("a future release key of P-256: %v", err)
 	}
 	many := s.config
 	many.Servers = nil

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -67,6 +68,9 @@ type Server struct {
 	Pin        Pin    `json:"pin"`     // of its TLS certificate
 	FuturePin  Pin    `json:"future_pin,omitempty"`
 	ReleaseKey []byte `json:"release_key"` // to which its half of the key is wrapped: SPKI of a P-384 key
+	// FutureReleaseKey is one that the server will have, in the same form. The half is
+	// wrapped to it, too.
+	FutureReleaseKey []byte `json:"future_release_key,omitempty"`
 }
 
 // ParseAddress returns host:port as documents spell it. A scheme other than
@@ -101,15 +105,30 @@ func checkAddress(s string) error {
 	return nil
 }
 
-// Key is the server's key-release key.
-func (s Server) Key() (*ecdsa.PublicKey, error) {
-	pub, err := x509.ParsePKIXPublicKey(s.ReleaseKey)
+// String is the pin as people are shown it and give it: 64 digits of lower-case hex.
+func (p Pin) String() string { return hex.EncodeToString(p) }
+
+// releaseKeys are the key-release keys that the server has and will have, SPKI.
+func (s Server) releaseKeys() [][]byte {
+	if len(s.FutureReleaseKey) == 0 {
+		return [][]byte{s.ReleaseKey}
+	}
+	return [][]byte{s.ReleaseKey, s.FutureReleaseKey}
+}
+
+// parseReleaseKey parses a key-release key in its one encoding, because a half is
+// found by it.
+func parseReleaseKey(spki []byte) (*ecdsa.PublicKey, error) {
+	pub, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, fmt.Errorf("release key of %s: %w", s.Address, err)
+		return nil, err
 	}
 	key, ok := pub.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P384() {
-		return nil, fmt.Errorf("release key of %s: not a P-384 key", s.Address)
+		return nil, errors.New("not a P-384 key")
+	}
+	if der, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(der, spki) {
+		return nil, errors.New("not in its one encoding")
 	}
 	return key, nil
 }
@@ -124,13 +143,13 @@ func (s Server) check() error {
 	if bytes.Equal(s.Pin, s.FuturePin) {
 		return fmt.Errorf("the current and the future pin of %s are the same", s.Address)
 	}
-	key, err := s.Key()
-	if err != nil {
-		return err
+	for _, spki := range s.releaseKeys() {
+		if _, err := parseReleaseKey(spki); err != nil {
+			return fmt.Errorf("release key of %s: %w", s.Address, err)
+		}
 	}
-	// One encoding of a key, because a half is found by it.
-	if der, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(der, s.ReleaseKey) {
-		return fmt.Errorf("release key of %s: not in its one encoding", s.Address)
+	if bytes.Equal(s.ReleaseKey, s.FutureReleaseKey) {
+		return fmt.Errorf("the current and the future release key of %s are the same", s.Address)
 	}
 	return nil
 }

@@ -170,20 +170,33 @@ func (l *Licence) wrap(key Key) error {
 		return err
 	}
 	for _, s := range l.Servers {
-		if l.serverHalf(s.ReleaseKey) != nil {
-			continue
+		for _, spki := range s.releaseKeys() {
+			if l.serverHalf(spki) != nil {
+				continue
+			}
+			pub, err := parseReleaseKey(spki)
+			if err != nil {
+				return fmt.Errorf("release key of %s: %w", s.Address, err)
+			}
+			wrapped, err := Wrap(server, pub, l.binding(RoleServerHalf))
+			if err != nil {
+				return err
+			}
+			l.ServerHalves = append(l.ServerHalves, ServerHalf{spki, wrapped})
 		}
-		pub, err := s.Key()
-		if err != nil {
-			return err
-		}
-		wrapped, err := Wrap(server, pub, l.binding(RoleServerHalf))
-		if err != nil {
-			return err
-		}
-		l.ServerHalves = append(l.ServerHalves, ServerHalf{s.ReleaseKey, wrapped})
 	}
 	return nil
+}
+
+// Reseal wraps the server's half, which the caller has opened, to another key-release
+// key, for the server to keep beside the licence: that the ISV signed stays as it is.
+func (l Licence) Reseal(half Key, to *ecdsa.PublicKey) ([]byte, error) {
+	return Wrap(half, to, l.binding(RoleServerHalf))
+}
+
+// OpenResealed opens what Reseal made.
+func (l Licence) OpenResealed(wrapped []byte, release *ecdsa.PrivateKey) (Key, error) {
+	return Unwrap(wrapped, release, l.binding(RoleServerHalf))
 }
 
 func (l Licence) binding(role Role) Binding {
@@ -297,9 +310,11 @@ func (l Licence) checkHalves() error {
 	}
 	distinct := map[string]bool{}
 	for _, s := range l.Servers {
-		distinct[string(s.ReleaseKey)] = true
-		if len(l.serverHalf(s.ReleaseKey)) != wrappedSize {
-			return fmt.Errorf("server %s has no half", s.Address)
+		for _, spki := range s.releaseKeys() {
+			distinct[string(spki)] = true
+			if len(l.serverHalf(spki)) != wrappedSize {
+				return fmt.Errorf("server %s has no half", s.Address)
+			}
 		}
 	}
 	if len(l.ServerHalves) != len(distinct) {

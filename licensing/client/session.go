@@ -83,7 +83,7 @@ func (s *session) verify(cs tls.ConnectionState, now time.Time) error {
 	cert := cs.PeerCertificates[0]
 	s.pin = licensing.PinOf(cert)
 	if !hmac.Equal(s.pin, s.server.Pin) && !hmac.Equal(s.pin, s.server.FuturePin) {
-		return fmt.Errorf("%w: %x", ErrPin, []byte(s.pin))
+		return fmt.Errorf("%w: %s", ErrPin, s.pin)
 	}
 	return licensing.CheckCertificateAge(cert, now)
 }

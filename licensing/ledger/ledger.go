@@ -56,6 +56,7 @@ type Licence struct {
 	Created     time.Time
 	Updated     time.Time
 	Archived    time.Time // zero for one that is in use
+	Half        []byte    // the server's half, for another key than the document's; nil for none: see Reseal
 }
 
 // Lease is the right of one guest to a licence's key for a while.

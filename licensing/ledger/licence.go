@@ -64,7 +64,7 @@ func (l *Ledger) Store(ctx context.Context, lic Licence, now time.Time, replaces
 }
 
 func (t *txn) insert(lic Licence, now time.Time) error {
-	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO licences (`+licenceColumns+`, claims) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0)`,
+	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO licences (`+licenceColumns+`, claims) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, 0)`,
 		lic.GUID, lic.Model, string(lic.Type), lic.Instances, stamp(lic.NotAfter),
 		lic.Document, lic.Primary, lic.Secondary, stamp(now), stamp(now))
 	return err
@@ -72,7 +72,7 @@ func (t *txn) insert(lic Licence, now time.Time) error {
 
 func (t *txn) update(lic Licence, now time.Time) error {
 	_, err := t.tx.ExecContext(t.ctx, `UPDATE licences SET type = $1, instances = $2, not_after = $3, document = $4,
-		primary_cert = $5, secondary_cert = $6, updated = $7 WHERE guid = $8 AND model = $9`,
+		primary_cert = $5, secondary_cert = $6, updated = $7, half = NULL WHERE guid = $8 AND model = $9`,
 		string(lic.Type), lic.Instances, stamp(lic.NotAfter), lic.Document, lic.Primary, lic.Secondary, stamp(now), lic.GUID, lic.Model)
 	return err
 }
@@ -94,14 +94,14 @@ func (lic Licence) check() error {
 	return nil
 }
 
-const licenceColumns = `guid, model, type, instances, not_after, document, primary_cert, secondary_cert, created, updated, archived`
+const licenceColumns = `guid, model, type, instances, not_after, document, primary_cert, secondary_cert, created, updated, archived, half`
 
 type scanner interface{ Scan(...any) error }
 
 func scanLicence(row scanner) (Licence, error) {
 	var lic Licence
 	var notAfter, created, updated, archived int64
-	err := row.Scan(&lic.GUID, &lic.Model, &lic.Type, &lic.Instances, &notAfter, &lic.Document, &lic.Primary, &lic.Secondary, &created, &updated, &archived)
+	err := row.Scan(&lic.GUID, &lic.Model, &lic.Type, &lic.Instances, &notAfter, &lic.Document, &lic.Primary, &lic.Secondary, &created, &updated, &archived, &lic.Half)
 	lic.NotAfter, lic.Created, lic.Updated, lic.Archived = unstamp(notAfter), unstamp(created), unstamp(updated), unstamp(archived)
 	return lic, err
 }
@@ -136,6 +136,35 @@ func (l *Ledger) Licences(ctx context.Context, guid, model string, n int) ([]Lic
 		list = append(list, lic)
 	}
 	return list, rows.Err()
+}
+
+// Reseal keeps the server's half of a licence, wrapped to another key, until the
+// licence is replaced. It is refused with ErrConflict when the document is another by
+// now, and with ErrNoLicence when there is none.
+func (l *Ledger) Reseal(ctx context.Context, lic Licence, half []byte, now time.Time) error {
+	err := l.batch.do(ctx, func(t *txn) error {
+		if err := t.clock(now); err != nil {
+			return err
+		}
+		entry := Entry{At: now, What: "reseal", GUID: lic.GUID, Model: lic.Model}
+		old, err := scanLicence(t.tx.QueryRowContext(t.ctx, `SELECT `+licenceColumns+` FROM licences WHERE guid = $1 AND model = $2`, lic.GUID, lic.Model))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return t.log(entry, &refused{ErrNoLicence})
+		case err != nil:
+			return err
+		case !bytes.Equal(old.Document, lic.Document):
+			return t.log(entry, &refused{ErrConflict})
+		}
+		if _, err := t.tx.ExecContext(t.ctx, `UPDATE licences SET half = $1 WHERE guid = $2 AND model = $3`, half, lic.GUID, lic.Model); err != nil {
+			return err
+		}
+		return t.log(entry, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("reseal licence %q: %w", lic.GUID, err)
+	}
+	return nil
 }
 
 // Usage is how much a licence is used.

@@ -47,7 +47,8 @@ var migrations = []string{
 	ALTER TABLE guests ADD COLUMN refused_at BIGINT NOT NULL DEFAULT 0;
 	CREATE TABLE hosts (ak TEXT PRIMARY KEY, resets BIGINT NOT NULL, seen BIGINT NOT NULL, certs BLOB);
 	INSERT INTO hosts SELECT substr(guest, 6), resets, 0, NULL FROM guests WHERE guest LIKE 'host %';
-	DELETE FROM guests WHERE guest LIKE 'host %'`,
+	DELETE FROM guests WHERE guest LIKE 'host %';
+	ALTER TABLE licences ADD COLUMN half BLOB`,
 }
 
 // migrate brings the schema up to date, in one transaction. One that is so takes no

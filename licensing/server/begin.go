@@ -80,6 +80,7 @@ type licence struct {
 	licensing.Licence
 	secondary *x509.Certificate
 	customer  string // how revocations name the customer
+	resealed  []byte // the server's half, when it was wrapped anew
 }
 
 // licence reads a licence again. Whom its ISV and its customer are known by may
@@ -96,7 +97,7 @@ func (s *Server) licence(ctx context.Context, req *request, guid, model licensin
 	if err != nil {
 		return licence{}, disbelieve("licence's signer", err)
 	}
-	l := licence{Licence: signed.Document}
+	l := licence{Licence: signed.Document, resealed: stored.Half}
 	primary, err := req.customer(ctx, stored.Primary)
 	if err != nil {
 		return licence{}, disbelieve("customer's primary certificate", err)

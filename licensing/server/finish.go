@@ -120,6 +120,9 @@ func (req *request) half(lic licence) (licensing.Key, error) {
 		if half, err := lic.OpenServerHalf(key); err == nil {
 			return half, nil
 		}
+		if half, err := lic.OpenResealed(lic.resealed, key); err == nil {
+			return half, nil
+		}
 	}
 	return licensing.Key{}, errors.New("the licence has no half for this server's key-release keys")
 }

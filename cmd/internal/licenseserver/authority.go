@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -82,8 +81,8 @@ func (d certDir) makeAuthority(s session) error {
 		return err
 	}
 	s.Say("%s: list the hosts that may be enrolled there", d.path(allowList))
-	return s.Report(installed{d.path(authorityCert), cert.Subject.String(), hex.EncodeToString(licensing.PinOf(cert)), cert.NotAfter.UTC()},
-		"%s: pin %x, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
+	return s.Report(installed{d.path(authorityCert), cert.Subject.String(), licensing.PinOf(cert).String(), cert.NotAfter.UTC()},
+		"%s: pin %s, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
 }
 
 func (d certDir) makeAllowList() error {

@@ -33,6 +33,7 @@ const (
 	nextRequest = "server_future.csr"
 	nextBundle  = "server_future.crt"
 	releaseKey  = "release.key"
+	nextRelease = "release_future.key"
 	oldRelease  = "release-*.key" // further keys, of licences that were sold for them
 )
 
@@ -112,21 +113,21 @@ func (d certDir) bundle(name string) (tls, release *x509.Certificate, err error)
 	return certs[0], certs[1], nil
 }
 
-// writeBundle writes a TLS certificate, and behind it one that the key-release
-// key signs for itself.
-func (d certDir) writeBundle(name string, tls *x509.Certificate, subject pki.Subject, now time.Time) error {
-	key, err := d.keyOrNew(releaseKey)
+// writeBundle writes a TLS certificate, and behind it one that a key-release key
+// signs for itself.
+func (d certDir) writeBundle(name string, tls *x509.Certificate, release string, subject pki.Subject, now time.Time) error {
+	key, err := d.keyOrNew(release)
 	if err != nil {
 		return err
 	}
 	if key.PublicKey.Equal(tls.PublicKey) {
 		return errors.New("the TLS certificate has the key-release key: they must differ")
 	}
-	release, err := pki.SelfSigned(key, subject, x509.KeyUsageKeyAgreement, now)
+	cert, err := pki.SelfSigned(key, subject, x509.KeyUsageKeyAgreement, now)
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteOwned(d.path(name), pki.EncodePEM(tls, release), public)
+	return atomicfile.WriteOwned(d.path(name), pki.EncodePEM(tls, cert), public)
 }
 
 // checkServerCert refuses a certificate that clients of the server would.

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
@@ -36,10 +37,19 @@ func certCommands(run binder) []guestcli.Command {
 	installNew.Name, installNew.Summary, installNew.Run = "install-new-cert", "take a certificate that will follow, beside the one in use", run(withOptions(installNewCert))
 	return []guestcli.Command{
 		{Name: "gencert", Summary: "make the server's keys, a request for an authority, and a self-signed certificate", Flags: flags, Run: run(withOptions(genCert))},
-		{Name: "gencert-new", Summary: "make the key and certificate that will follow, beside those in use", Flags: flags, Run: run(withOptions(genNewCert))},
+		{Name: "gencert-new", Summary: "make the key and certificate that will follow, beside those in use",
+			Flags: append(slices.Clone(flags), guestcli.Flag{Name: "release", Help: "another key-release key, too; licences that are sold for both files serve before and after"}),
+			Run:   run(withOptions(genNewCert))},
 		install, installNew,
-		{Name: "provision-new-cert", Summary: "use the certificate that was to follow", Flags: []guestcli.Flag{dirFlag(), jsonFlag()},
-			Run: run(func(_ context.Context, s session) error { return s.certDir().explain(provision(s, s.certDir())) })},
+		{Name: "provision-new-cert", Summary: "use the certificate that was to follow, when all stored licences name it",
+			Flags: []guestcli.Flag{dirFlag(), dbFlag(), {Name: "force", Help: "also where guests of stored licences will not know this server any more"}, jsonFlag()},
+			Run: run(func(ctx context.Context, s session) error {
+				if err := s.nobodyStranded(ctx); err != nil {
+					return s.certDir().explain(err)
+				}
+				return s.certDir().explain(provision(s, s.certDir()))
+			})},
+		resealCommand(run),
 	}
 }
 
@@ -55,7 +65,11 @@ func withOptions(run func(s session, o options) error) action {
 		} else if !info.IsDir() {
 			return fmt.Errorf("%q is not a directory", string(dir))
 		}
-		return dir.explain(run(s, options{dir, subject, s.Has("force"), s.Now()}))
+		release := releaseKey
+		if s.Has("release") {
+			release = nextRelease
+		}
+		return dir.explain(run(s, options{dir, subject, s.Has("force"), s.Now(), release}))
 	}
 }
 
@@ -65,6 +79,7 @@ type options struct {
 	subject pki.Subject
 	force   bool
 	now     time.Time
+	release string // file of the key-release key that a certificate goes with
 }
 
 // genCert makes all that a new server needs. What a run that was killed made is
@@ -110,7 +125,7 @@ func (o options) next() (*x509.Certificate, error) {
 
 // generate makes a key, its request and its self-signed certificate.
 func (o options) generate(keyName, requestName, bundleName string) (*x509.Certificate, error) {
-	if _, err := o.keyOrNew(releaseKey); err != nil {
+	if _, err := o.keyOrNew(o.release); err != nil {
 		return nil, err
 	}
 	key, err := o.keyOrNew(keyName)
@@ -128,7 +143,7 @@ func (o options) generate(keyName, requestName, bundleName string) (*x509.Certif
 	if err != nil {
 		return nil, err
 	}
-	return cert, o.writeBundle(bundleName, cert, o.subject, o.now)
+	return cert, o.writeBundle(bundleName, cert, o.release, o.subject, o.now)
 }
 
 // installed is a certificate that a command put in its place, for programs.
@@ -141,8 +156,8 @@ type installed struct {
 
 func (o options) tell(s session, name string, cert *x509.Certificate) error {
 	end := licensing.CertificateEnd(cert).UTC()
-	return s.Report(installed{o.path(name), cert.Subject.String(), hex.EncodeToString(licensing.PinOf(cert)), end},
-		"%s: %s, pin %x, used until %s", o.path(name), visible.Line(cert.Subject.String()), licensing.PinOf(cert), day(end))
+	return s.Report(installed{o.path(name), cert.Subject.String(), licensing.PinOf(cert).String(), end},
+		"%s: %s, pin %s, used until %s", o.path(name), visible.Line(cert.Subject.String()), licensing.PinOf(cert), day(end))
 }
 
 // forgetNext makes way for another future certificate, where -force says so. One
@@ -160,7 +175,7 @@ func (o options) forgetNext() error {
 	} else if busy { // a provision-new-cert that was killed: its key must not go
 		return hint.Wrap(errors.New("the future certificate is in use already"), "finish it first: license_server provision-new-cert")
 	}
-	return o.remove(nextBundle, nextRequest, nextKey)
+	return o.remove(nextBundle, nextRequest, nextKey, nextRelease)
 }
 
 // nextInUse tells whether server.crt is the future certificate already.
@@ -206,7 +221,7 @@ func installCert(s session, o options) error {
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", s.Operands[0], o.path(tlsKey)), "name its key, too, or have %s signed", o.path(tlsRequest))
 	}
-	if err := o.writeBundle(bundle, cert, o.subject, o.now); err != nil {
+	if err := o.writeBundle(bundle, cert, o.release, o.subject, o.now); err != nil {
 		return err
 	}
 	return o.tell(s, bundle, cert)
@@ -252,7 +267,7 @@ func (o options) stageNext(cert *x509.Certificate, key *ecdsa.PrivateKey) error 
 	if err := o.create(nextKey, key); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return o.writeBundle(nextBundle, cert, o.subject, o.now)
+	return o.writeBundle(nextBundle, cert, o.release, o.subject, o.now)
 }
 
 func installNewCert(s session, o options) error {
@@ -277,7 +292,7 @@ func installNewCert(s session, o options) error {
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return hint.Wrap(fmt.Errorf("%q is not for the key in %q", s.Operands[0], o.path(nextKey)), "name its key, too, or have %s signed", o.path(nextRequest))
 	}
-	if err := o.writeBundle(nextBundle, cert, o.subject, o.now); err != nil {
+	if err := o.writeBundle(nextBundle, cert, o.release, o.subject, o.now); err != nil {
 		return err
 	}
 	return o.tell(s, nextBundle, cert)
@@ -287,7 +302,7 @@ func installNewCert(s session, o options) error {
 // server.crt, whose key is then in server_future.key, then the key. A server that
 // starts between finds a pair that fits.
 func provision(s session, d certDir) error {
-	cert, _, err := d.bundle(nextBundle)
+	cert, release, err := d.bundle(nextBundle)
 	if err != nil {
 		return hint.Wrap(err, "make the certificate that is to follow: license_server gencert-new, or install-new-cert")
 	}
@@ -311,11 +326,43 @@ func provision(s session, d certDir) error {
 			return err
 		}
 	}
+	if err := d.nextRelease(release); err != nil {
+		return err
+	}
 	if err := d.remove(nextBundle); err != nil {
 		return err
 	}
 	s.Say("a server that runs takes it at its next reload: systemctl reload license_server")
 	return options{certDir: d}.tell(s, bundle, cert)
+}
+
+// nextRelease puts the key-release key of a certificate into its place, when it is
+// the future one. The one before stays under another name: licences were sold for it.
+func (d certDir) nextRelease(cert *x509.Certificate) error {
+	next, err := d.key(nextRelease)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !next.PublicKey.Equal(cert.PublicKey) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	old, err := d.key(releaseKey)
+	if err == nil && !old.PublicKey.Equal(cert.PublicKey) {
+		spki, err := x509.MarshalPKIXPublicKey(&old.PublicKey)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(spki)
+		if err := os.Rename(d.path(releaseKey), d.path(fmt.Sprintf("release-%x.key", sum[:8]))); err != nil {
+			return err
+		}
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(d.path(nextRelease), d.path(releaseKey)); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(string(d))
 }
 
 // checkNextKey refuses to go on without the future certificate's key, which is

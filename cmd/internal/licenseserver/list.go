@@ -242,7 +242,7 @@ func (r reader) detail(lic ledger.Licence) (detail, error) {
 	d := detail{licence: row, Version: document.Version, ISV: isv.Subject.String(), CustomerID: customerID(customer),
 		Held: usage.Held, Claims: usage.Claims, TCBs: []string{}, Revoked: []string{}}
 	for _, s := range document.Servers {
-		d.Servers = append(d.Servers, server{s.Address, hex.EncodeToString(s.Pin), hex.EncodeToString(s.FuturePin)})
+		d.Servers = append(d.Servers, server{s.Address, s.Pin.String(), s.FuturePin.String()})
 	}
 	for _, t := range document.TCBs {
 		d.TCBs = append(d.TCBs, t.Name+" "+t.Version)

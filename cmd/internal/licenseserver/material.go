@@ -47,11 +47,8 @@ func (d certDir) material(now func() time.Time, status pki.StatusSource) (Materi
 		return Material{}, err
 	}
 	m.TLS = tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-	if m.ReleaseKeys, err = d.releaseKeys(); err != nil {
+	if m.ReleaseKeys, err = d.releaseKeys(release); err != nil {
 		return Material{}, err
-	}
-	if !m.ReleaseKeys[0].PublicKey.Equal(release.PublicKey) {
-		return Material{}, fmt.Errorf("%q: its second certificate is not for the key in %q", d.path(bundle), d.path(releaseKey))
 	}
 	for _, k := range m.ReleaseKeys {
 		if k.PublicKey.Equal(leaf.PublicKey) {
@@ -99,19 +96,31 @@ func (d certDir) keyFor(leaf *x509.Certificate) (*ecdsa.PrivateKey, error) {
 	return nil, hint.Wrap(fmt.Errorf("%q is not for the key in %q", d.path(bundle), d.path(tlsKey)), "license_server install-cert CERTIFICATE KEY puts a pair into use")
 }
 
-// releaseKeys reads the key-release keys, the one of server.crt first.
-func (d certDir) releaseKeys() ([]*ecdsa.PrivateKey, error) {
+// releaseKeys reads the key-release keys, that of a certificate first: in server.crt
+// it may be the future one still, while provision-new-cert is under way.
+func (d certDir) releaseKeys(first *x509.Certificate) ([]*ecdsa.PrivateKey, error) {
 	names, err := filepath.Glob(d.path(oldRelease))
 	if err != nil {
 		return nil, fmt.Errorf("read keys in %q: %w", d, err)
 	}
 	var keys []*ecdsa.PrivateKey
-	for _, path := range append([]string{d.path(releaseKey)}, names...) {
+	found := false
+	for _, path := range append([]string{d.path(releaseKey), d.path(nextRelease)}, names...) {
 		key, err := readKey(path)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
 			return nil, err
+		case key.PublicKey.Equal(first.PublicKey):
+			found = true
+			keys = append([]*ecdsa.PrivateKey{key}, keys...)
+		default:
+			keys = append(keys, key)
 		}
-		keys = append(keys, key)
+	}
+	if !found {
+		return nil, fmt.Errorf("%q: its second certificate is not for the key in %q", d.path(bundle), d.path(releaseKey))
 	}
 	return keys, nil
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,7 @@ func TestMain(m *testing.M) {
 //	newkey FILE                   a P-384 key
 //	claim DB GUID                 take leases of a licence's only model until one is refused
 //	prove DB GUID GUEST LINEAGE   take a lease for a guest, or fail
+//	removeold DIR                 remove key-release keys that were replaced
 //	forge DB                      change an entry of the audit log behind the server's back
 //	flip FILE OLD NEW OUT         change text of a file
 //	append FILE LINE              add a line to a file
@@ -85,7 +87,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode, "append": cmdAppend,
+			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "removeold": cmdRemoveOld, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode, "append": cmdAppend,
 		},
 	})
 }
@@ -191,6 +193,17 @@ func cmdProve(ts *testscript.TestScript, neg bool, args []string) {
 	}, now)
 	if (err != nil) != neg {
 		ts.Fatalf("claim: %v", err)
+	}
+}
+
+func cmdRemoveOld(ts *testscript.TestScript, _ bool, args []string) {
+	old, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), oldRelease))
+	ts.Check(err)
+	if len(old) == 0 {
+		ts.Fatalf("there are none")
+	}
+	for _, path := range old {
+		ts.Check(os.Remove(path))
 	}
 }
 

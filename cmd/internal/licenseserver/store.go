@@ -132,7 +132,11 @@ func encoded(chain []*x509.Certificate) (der []byte) {
 // canOpen refuses a licence none of whose halves is for a key of this server. It
 // opens the half: that its key fits by name is not enough.
 func (d certDir) canOpen(lic licensing.Licence) error {
-	keys, err := d.releaseKeys()
+	_, release, err := d.bundle(bundle)
+	if err != nil {
+		return err
+	}
+	keys, err := d.releaseKeys(release)
 	if err != nil {
 		return err
 	}

@@ -209,9 +209,9 @@ func termsRows(t licensing.Terms) rows {
 func serverRows(servers []licensing.Server) rows {
 	var all []rows
 	for _, s := range servers {
-		r := rows{{"address", s.Address}, {"pin", hex.EncodeToString(s.Pin)}}
+		r := rows{{"address", s.Address}, {"pin", s.Pin.String()}}
 		if len(s.FuturePin) > 0 {
-			r = append(r, row{"future_pin", hex.EncodeToString(s.FuturePin)})
+			r = append(r, row{"future_pin", s.FuturePin.String()})
 		}
 		all = append(all, r)
 	}

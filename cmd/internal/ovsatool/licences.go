@@ -1,6 +1,7 @@
 package ovsatool
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -116,7 +117,7 @@ func (s session) readServer(words []string) (licensing.Server, error) {
 	}
 	server := licensing.Server{Address: address, Pin: licensing.PinOf(tls), ReleaseKey: release.RawSubjectPublicKeyInfo}
 	if len(words) == 3 {
-		server.FuturePin, err = s.readFuturePin(words[2], server.ReleaseKey)
+		server.FuturePin, server.FutureReleaseKey, err = s.readFuture(words[2], server.ReleaseKey)
 	}
 	return server, err
 }
@@ -148,18 +149,17 @@ func (s session) readServerCerts(path string) (tls, release *x509.Certificate, e
 	return certs[0], certs[1], nil
 }
 
-// readFuturePin reads the pin of the TLS certificate that a server will have. Its
-// key-release key has to stay, because the licence's half is wrapped to it.
-func (s session) readFuturePin(path string, releaseKey []byte) (licensing.Pin, error) {
+// readFuture reads the pin of the TLS certificate that a server will have, and its
+// key-release key, nil when that stays as it is.
+func (s session) readFuture(path string, releaseKey []byte) (licensing.Pin, []byte, error) {
 	tls, release, err := s.readServerCerts(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if release != nil && string(release.RawSubjectPublicKeyInfo) != string(releaseKey) {
-		return nil, hint.Wrap(fmt.Errorf("%q: another key-release key: the server could not open licences any more", path),
-			"keep the server's key-release key when its TLS certificate is replaced")
+	if release == nil || bytes.Equal(release.RawSubjectPublicKeyInfo, releaseKey) {
+		return licensing.PinOf(tls), nil, nil
 	}
-	return licensing.PinOf(tls), nil
+	return licensing.PinOf(tls), release.RawSubjectPublicKeyInfo, nil
 }
 
 func saleCommand(run binder) guestcli.Command {
@@ -381,7 +381,11 @@ func (s session) setFuturePin(l *licensing.Licence, url, path string) error {
 	}
 	for i := range l.Servers {
 		if strings.EqualFold(l.Servers[i].Address, address) {
-			l.Servers[i].FuturePin, err = s.readFuturePin(path, l.Servers[i].ReleaseKey)
+			var release []byte
+			l.Servers[i].FuturePin, release, err = s.readFuture(path, l.Servers[i].ReleaseKey)
+			if err == nil && release != nil {
+				s.Say("warning: %q has another key-release key: it has to be one that this server got by license_server gencert-new -release, which wraps the licence's half anew", path)
+			}
 			return err
 		}
 	}
