@@ -82,12 +82,12 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 	while read -r pkg file; do \
 		test -n "$$file" || continue; \
 		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
-			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-20s} "$$pkg"; \
+			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-20s} -fuzzminimizetime 10x "$$pkg"; \
 		done; \
 	done
 
 # The packages that decide who gets a key.
-MUTANTS ?= vtpm/quote vtpm/guest licensing $(addprefix licensing/,pki model exchange client server ledger enrol)
+MUTANTS ?= vtpm/quote vtpm/guest vtpm/attester licensing $(addprefix licensing/,pki model exchange client server ledger enrol)
 
 .PHONY: mutants
 mutants: ## switch each check of MUTANTS off, and see a test fail; hours, or for one package minutes

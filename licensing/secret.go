@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+
+	"github.com/ovsactl/ovsactl/internal/lockedmem"
 )
 
 // KeySize is the size of a model's key and of each of its halves.
@@ -17,12 +19,12 @@ const KeySize = 32
 type Key struct {
 	// A func, because fmt calls no methods of unexported fields, and prints what
 	// a pointer points at when the verb does not fit.
-	p func() *[KeySize]byte
+	p func() *lockedmem.Buffer
 }
 
 func emptyKey() Key {
-	b := new([KeySize]byte)
-	return Key{func() *[KeySize]byte { return b }}
+	b := lockedmem.New(KeySize)
+	return Key{func() *lockedmem.Buffer { return b }}
 }
 
 // NewKey returns a random key.
@@ -43,13 +45,18 @@ func TakeKey(b []byte) (Key, error) {
 	return k, nil
 }
 
-// Bytes are the key's own bytes and not a copy of them.
-func (k Key) Bytes() []byte { return k.p()[:] }
+// Bytes are the key's own bytes and not a copy of them. They are the key's for as
+// long as somebody has that.
+func (k Key) Bytes() []byte { return k.p().Bytes() }
+
+// Locked says whether the key is in memory that cannot be swapped. It is not where
+// the kernel locks no more for this process.
+func (k Key) Locked() bool { return k.p().Locked() }
 
 // Wipe overwrites the key.
 func (k Key) Wipe() {
 	if k.p != nil {
-		clear(k.p()[:])
+		k.p().Wipe()
 	}
 }
 

@@ -19,7 +19,7 @@ type Lease struct {
 	options Options
 	server  licensing.Server
 	guest   string
-	renewal []byte
+	renewal licensing.Key
 	key     licensing.Key
 
 	mu       sync.Mutex
@@ -43,7 +43,7 @@ func (l *Lease) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.key.Wipe()
-	clear(l.renewal)
+	l.renewal.Wipe()
 	l.session.close()
 }
 
@@ -66,7 +66,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 // prolong takes an end that whoever gave the lease has set.
 func (l *Lease) prolong(r exchange.Renewed) error {
 	switch {
-	case !hmac.Equal(r.MAC, exchange.RenewedMAC(l.renewal, l.document.ID, l.session.exporter, r.Expires)):
+	case !hmac.Equal(r.MAC, exchange.RenewedMAC(l.renewal.Bytes(), l.document.ID, l.session.exporter, r.Expires)):
 		return fmt.Errorf("%w: its new end is not by who gave it", ErrLease)
 	case !l.options.Now().Before(r.Expires), r.Expires.After(l.document.RenewUntil):
 		return fmt.Errorf("%w: it shall end at %s", ErrLease, r.Expires.Format(time.RFC3339))
@@ -189,7 +189,7 @@ func (l *Lease) request(ctx context.Context, limit time.Duration, s *session, pa
 	defer cancel()
 	return s.do(ctx, path, exchange.Renew{
 		Lease: l.document.ID, Guest: l.guest,
-		MAC: exchange.RenewalMAC(l.renewal, path, l.document.ID, s.exporter),
+		MAC: exchange.RenewalMAC(l.renewal.Bytes(), path, l.document.ID, s.exporter),
 	}, out)
 }
 

@@ -96,8 +96,12 @@ func TestRenewalsOfLyingServers(t *testing.T) {
 		"of another lease":      {now.Add(time.Minute), func(_ string, e time.Time) []byte { return exchange.RenewedMAC(key, "other", exporter, e) }, false},
 		"of another end":        {now.Add(time.Minute), func(l string, e time.Time) []byte { return exchange.RenewedMAC(key, l, exporter, e.Add(time.Second)) }, false},
 	} {
+		secret, err := licensing.TakeKey(append([]byte{}, key...))
+		if err != nil {
+			t.Fatal(err)
+		}
 		l := &Lease{
-			renewal: key, session: &session{exporter: exporter}, options: Options{Now: func() time.Time { return now }},
+			renewal: secret, session: &session{exporter: exporter}, options: Options{Now: func() time.Time { return now }},
 			document: licensing.Lease{ID: "lease", Expires: now.Add(5 * time.Minute), RenewUntil: now.Add(time.Hour)},
 		}
 		before := l.document
@@ -105,7 +109,7 @@ func TestRenewalsOfLyingServers(t *testing.T) {
 		if mac == nil {
 			mac = func(lease string, e time.Time) []byte { return exchange.RenewedMAC(key, lease, exporter, e) }
 		}
-		err := l.prolong(exchange.Renewed{Expires: tt.expires, MAC: mac("lease", tt.expires)})
+		err = l.prolong(exchange.Renewed{Expires: tt.expires, MAC: mac("lease", tt.expires)})
 		switch {
 		case tt.good && (err != nil || !l.document.Expires.Equal(tt.expires)):
 			t.Errorf("%s: %v, until %s", name, err, l.document.Expires)

@@ -116,8 +116,9 @@ func (p *proof) open(ctx context.Context, s *session, self guest.Identity, key *
 		clear(plain)
 		return nil, fmt.Errorf("%w: a half of %d bytes", ErrLease, len(plain))
 	}
-	l.renewal = bytes.Clone(plain[licensing.KeySize:])
-	clear(plain[licensing.KeySize:])
+	if l.renewal, err = licensing.TakeKey(plain[licensing.KeySize:]); err != nil {
+		return nil, err
+	}
 	half, err := licensing.TakeKey(plain[:licensing.KeySize])
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/buildinfo"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/lockedmem"
 )
 
 // Exit codes.
@@ -86,8 +87,13 @@ func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 // signal ends its context, a second one the process.
 func (p Program) Main() int { return p.MainWith(os.Args[1:]) }
 
-// MainWith is Main with other arguments than the process has.
+// MainWith is Main with other arguments than the process has. The process, which may
+// hold keys, is kept out of core dumps.
 func (p Program) MainWith(args []string) int {
+	if err := lockedmem.NoDumps(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: error: %v\n", p.Name, err)
+		return exitError
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/need"
 )
@@ -178,9 +180,23 @@ func TestComplete(t *testing.T) {
 // TestMain makes this test binary be tool, too, where a shell runs it.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "tool" {
-		os.Exit(tool().Main())
+		code := tool().Main()
+		if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); dumpable != 0 || err != nil {
+			fmt.Println("core dumps have this process", err)
+			code = 77
+		}
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
+}
+
+// A program that may hold keys is in no core dump.
+func TestNoCoreDumps(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "version")
+	cmd.Args[0] = "tool"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 // TestBash has bash complete command lines with the script.
