@@ -44,6 +44,9 @@ type Party struct {
 	Certificate *x509.Certificate
 }
 
+// Chain is the party's certificate, as documents are signed with it.
+func (p Party) Chain() []*x509.Certificate { return []*x509.Certificate{p.Certificate} }
+
 // NewParty makes a P-384 key and its certificate.
 func NewParty(t testing.TB, name string) Party {
 	t.Helper()
@@ -319,6 +322,29 @@ func (w *World) Offer(t testing.TB, terms licensing.Terms, tcbs ...licensing.TCB
 		t.Fatal(err)
 	}
 	return l
+}
+
+// OfferOf makes another licence with the terms, servers, states and product of one,
+// and whatever change makes of that; nil for nothing.
+func (w *World) OfferOf(t testing.TB, l licensing.Licence, change func(*licensing.Offer)) licensing.Licence {
+	t.Helper()
+	now := time.Now()
+	master, err := licensing.NewMasterLicence(now, l.ProductGUID, l.ModelGUID, l.ModelDigest, w.Key, &w.ISV.Key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer := licensing.Offer{
+		Master: master, TCBs: l.TCBs, Customer: w.Primary.Certificate,
+		Config: licensing.LicenceConfig{Name: l.Name, Version: l.Version, Terms: l.Terms, Servers: l.Servers},
+	}
+	if change != nil {
+		change(&offer)
+	}
+	other, err := licensing.NewLicence(now, offer, w.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other
 }
 
 // Store puts a licence, signed by a party, into the server's ledger.

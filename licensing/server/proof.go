@@ -44,7 +44,7 @@ func (req *request) prove(c challenge, in *exchange.Finish, fresh HostFresh) (pr
 	if err := p.Err(); err != nil {
 		return proof{}, fmt.Errorf("evidence: %w", err)
 	}
-	if p.AKCert == nil || p.Clock == nil || p.GuestClock == nil || p.Life == nil || p.Step(quote.StepActivation).Status != quote.Passed {
+	if p.AKCert == nil || p.Clock == nil || p.GuestClock == nil || p.Step(quote.StepActivation).Status != quote.Passed {
 		return proof{}, errors.New("evidence: the host is not enrolled, or the guest was not challenged")
 	}
 	p.host = hostState{p.Record.PCRs, *p.Clock}
