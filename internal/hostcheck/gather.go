@@ -34,7 +34,7 @@ func Gather(ctx context.Context, h Host, probes Probes) Facts {
 	f := Facts{
 		OS: readOS(), User: callingUser(), Virt: cpuFlag(), Memory: memory(), DiskFree: diskFree(h.DataDir),
 		SecureBoot: secureBoot(), AppArmor: appArmor(), Hook: h.hookState(),
-		Attest: Attest{Listening: listens(h.AttestSocket), Units: h.unitsState()},
+		Attest: Attest{Listening: listens(ctx, h.AttestSocket), Units: h.unitsState()},
 		Dirs:   map[string]Dir{}, Groups: map[string]bool{}, UserGroups: map[string]bool{}, Users: map[string]bool{},
 		Systemd: isDir("/run/systemd/system"),
 	}
@@ -63,8 +63,8 @@ func Gather(ctx context.Context, h Host, probes Probes) Facts {
 }
 
 // listens says whether somebody does at a UNIX socket.
-func listens(path string) bool {
-	c, err := net.Dial("unix", path)
+func listens(ctx context.Context, path string) bool {
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	if err != nil {
 		return false
 	}

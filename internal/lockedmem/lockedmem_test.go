@@ -92,7 +92,6 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		t.Fatalf("given back while somebody has it: %q", bytes)
 	}
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(bytes)))
-	bytes = nil
 	for end := time.Now().Add(10 * time.Second); has(flagsAt(t, at), "lo"); time.Sleep(10 * time.Millisecond) {
 		runtime.GC()
 		if time.Now().After(end) {

@@ -16,12 +16,19 @@ import (
 // Entry is one decision in the audit log.
 type Entry struct {
 	At      time.Time `json:"at"`
-	What    string    `json:"what"` // store, claim, renew, end, enrol, revoke, unrevoke
-	GUID    string    `json:"licence,omitempty"`
-	Model   string    `json:"model,omitempty"`
-	Guest   string    `json:"guest,omitempty"`
-	Lease   string    `json:"lease,omitempty"`
-	Subject *Subject  `json:"subject,omitempty"` // of a revocation
+	What    string    `json:"what"`              // store, claim, renew, end, enrol, revoke, unrevoke, reset, reseal, archive, restore, remove, prune
+	By      string    `json:"by,omitempty"`      // an address, or a user of the server's machine
+	Request string    `json:"request,omitempty"` // its name in the server's log
+	// Customer is who has the licence, as his certificate names him.
+	Customer string `json:"customer,omitempty"`
+	// Count is how often it happened: renewals of a lease since the entry before about
+	// it, refusals for one reason. 0 is once.
+	Count   int      `json:"count,omitempty"`
+	GUID    string   `json:"licence,omitempty"`
+	Model   string   `json:"model,omitempty"`
+	Guest   string   `json:"guest,omitempty"`
+	Lease   string   `json:"lease,omitempty"`
+	Subject *Subject `json:"subject,omitempty"` // of a revocation
 
 	Subjects []Subject `json:"subjects,omitempty"` // of a claim
 	Refused  string    `json:"refused,omitempty"`  // why; "" when it was granted
@@ -113,7 +120,7 @@ func (t *txn) log(e Entry, decision error) error {
 	if !decided(decision) {
 		return decision
 	}
-	e.At = e.At.UTC()
+	e.At, e.By, e.Request = e.At.UTC(), t.who.by, t.who.request
 	if decision != nil {
 		e.Refused = decision.Error()
 	}
@@ -142,14 +149,16 @@ func (l *Ledger) Audit(ctx context.Context, after int64, f func(seq int64, e Ent
 
 // VerifyAudit walks the whole chain. It returns how many entries there are and
 // the hash of the last, which a prudent administrator keeps elsewhere: a log
-// that was cut short and its head with it still verifies. ErrTampered says
-// which entry does not follow from those before it.
-func (l *Ledger) VerifyAudit(ctx context.Context) (entries int64, last [sha256.Size]byte, err error) {
+// that was cut short and its head with it still verifies. Such a hash, known, has to
+// be that of an entry; nil asks for none. ErrTampered says which entry does not follow
+// from those before it.
+func (l *Ledger) VerifyAudit(ctx context.Context, known []byte) (entries int64, last [sha256.Size]byte, err error) {
 	var end head
 	if err := end.read(ctx, l.db, ""); err != nil {
 		return 0, last, err
 	}
 	last = genesis()
+	found := known == nil || bytes.Equal(known, last[:])
 	err = l.eachEntry(ctx, 0, func(seq int64, entry, hash []byte) error {
 		if seq > end.seq {
 			return errEnough // written meanwhile
@@ -162,6 +171,7 @@ func (l *Ledger) VerifyAudit(ctx context.Context) (entries int64, last [sha256.S
 			return fmt.Errorf("entry %d: %w", seq, ErrTampered)
 		}
 		entries = seq
+		found = found || bytes.Equal(known, hash)
 		return nil
 	})
 	if errors.Is(err, errEnough) {
@@ -169,6 +179,9 @@ func (l *Ledger) VerifyAudit(ctx context.Context) (entries int64, last [sha256.S
 	}
 	if err == nil && (entries != end.seq || last != end.hash) {
 		err = fmt.Errorf("%w: it ends with entry %d, and should with %d", ErrTampered, entries, end.seq)
+	}
+	if err == nil && !found {
+		err = fmt.Errorf("%w: no entry has the hash %x: it was cut short, or is another log", ErrTampered, known)
 	}
 	return entries, last, err
 }

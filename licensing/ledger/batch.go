@@ -104,6 +104,7 @@ func (b *batch) commit(changes []change) {
 				results[i] = context.Cause(c.ctx) // nobody waits for it
 				continue
 			}
+			t.who = whoOf(c.ctx)
 			results[i] = c.do(t)
 			if failed = !decided(results[i]); failed {
 				return results[i]
@@ -156,6 +157,7 @@ type txn struct {
 	head    head
 	was     head
 	entries []any // not written yet: numbers, entries and hashes
+	who     who   // asks for the present change
 }
 
 // refused is a decision against a request, of which nothing has to be undone.

@@ -16,6 +16,7 @@ import (
 type Claim struct {
 	GUID, Model string
 	Guest       string
+	Customer    string    // who has the licence, for the log
 	VM          string    // in which the guest runs, as its host says: a UUID
 	Clock       Clock     // of the guest's TPM
 	Life        string    // what is that TPM's alone until its next reset
@@ -37,7 +38,7 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 		if err := t.clock(now); err != nil {
 			return err
 		}
-		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Subjects: c.Subjects}
+		entry := Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Customer: c.Customer, Subjects: c.Subjects}
 		lic, err := t.allowed(c.GUID, c.Model, c.Subjects, now)
 		if err == nil {
 			err = t.same(c, now)
@@ -64,21 +65,32 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 // maxReason is how much of a caller's reason is logged, in bytes.
 const maxReason = 1024
 
-// Refuse logs that a claim is refused for a reason of the caller's, before there
-// is a decision to make here.
-func (l *Ledger) Refuse(ctx context.Context, c Claim, reason string, now time.Time) error {
+// Refuse logs that a claim was refused, count times, for a reason of the caller's,
+// before there is a decision to make here.
+func (l *Ledger) Refuse(ctx context.Context, c Claim, reason string, count int, now time.Time) error {
 	reason = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 	err := l.batch.do(ctx, func(t *txn) error {
 		if err := t.clock(now); err != nil {
 			return err
 		}
-		return t.log(Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Refused: reason}, nil)
+		return t.log(Entry{At: now, What: "claim", GUID: c.GUID, Model: c.Model, Guest: c.Guest, Customer: c.Customer, Count: times(count), Refused: reason}, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("log a refusal of licence %q: %w", c.GUID, err)
 	}
 	return nil
 }
+
+// times is how an Entry says how often: nothing for once.
+func times(n int) int {
+	if n == 1 {
+		return 0
+	}
+	return n
+}
+
+// day is the number of a day, UTC.
+func day(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 
 // until is the end of a lease that is to end then.
 func (lic Licence) until(expires time.Time) time.Time {
@@ -142,7 +154,7 @@ func (t *txn) give(lease Lease, subjects []Subject) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO leases VALUES ($1, $2, $3, $4, $5, $6, 0, $7)`,
+	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO leases (id, guid, model, guest, issued, expires, ended, subjects) VALUES ($1, $2, $3, $4, $5, $6, 0, $7)`,
 		lease.ID, lease.GUID, lease.Model, lease.Guest, stamp(lease.Issued), stamp(lease.Expires), string(list)); err != nil {
 		return err
 	}
@@ -170,10 +182,21 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Du
 			return t.log(entry, err)
 		}
 		held.Expires = lic.until(earlier(now.Add(term), held.Issued.Add(most)))
-		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET expires = $1 WHERE id = $2`, stamp(held.Expires), id); err != nil {
+		count := held.renewals + 1
+		// One entry a day, of all since the one before: there are as many renewals as
+		// there is use.
+		log := held.logged != day(now)
+		if log {
+			entry.Count, held.logged, count = times(count), day(now), 0
+		}
+		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET expires = $1, renewals = $2, logged = $3 WHERE id = $4`,
+			stamp(held.Expires), count, held.logged, id); err != nil {
 			return err
 		}
-		lease = held
+		lease = held.Lease
+		if !log {
+			return nil
+		}
 		return t.log(entry, nil)
 	})
 	if err != nil {
@@ -189,15 +212,23 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
+// heldLease is a lease that is held, and how often it was renewed since that was
+// logged, on which day.
+type heldLease struct {
+	Lease
+	renewals int
+	logged   int64
+}
+
 // held returns a lease that the guest holds now, its licence's terms and what it
 // was about. Any other is refused: ErrNoLease.
-func (t *txn) held(id, guest string, now time.Time) (lease Lease, lic Licence, subjects []Subject, err error) {
+func (t *txn) held(id, guest string, now time.Time) (lease heldLease, lic Licence, subjects []Subject, err error) {
 	var list string
 	var issued, expires, notAfter int64
-	err = t.tx.QueryRowContext(t.ctx, `SELECT leases.id, leases.guid, leases.model, guest, issued, expires, subjects, type, instances, not_after
+	err = t.tx.QueryRowContext(t.ctx, `SELECT leases.id, leases.guid, leases.model, guest, issued, expires, renewals, logged, subjects, type, instances, not_after
 		FROM leases JOIN licences ON licences.guid = leases.guid AND licences.model = leases.model
 		WHERE leases.id = $1 AND guest = $2 AND ended = 0 AND expires > $3 AND archived = 0`, id, guest, stamp(now)).
-		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &list, &lic.Type, &lic.Instances, &notAfter)
+		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &lease.renewals, &lease.logged, &list, &lic.Type, &lic.Instances, &notAfter)
 	if errors.Is(err, sql.ErrNoRows) {
 		return lease, lic, nil, &refused{ErrNoLease}
 	}
@@ -221,7 +252,7 @@ func (l *Ledger) End(ctx context.Context, id, guest string, now time.Time) error
 		if err != nil {
 			return t.log(entry, err)
 		}
-		entry.GUID, entry.Model = held.GUID, held.Model
+		entry.GUID, entry.Model, entry.Count = held.GUID, held.Model, held.renewals
 		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE id = $2`, stamp(now), id); err != nil {
 			return err
 		}

@@ -48,7 +48,9 @@ var migrations = []string{
 	CREATE TABLE hosts (ak TEXT PRIMARY KEY, resets BIGINT NOT NULL, seen BIGINT NOT NULL, certs BLOB);
 	INSERT INTO hosts SELECT substr(guest, 6), resets, 0, NULL FROM guests WHERE guest LIKE 'host %';
 	DELETE FROM guests WHERE guest LIKE 'host %';
-	ALTER TABLE licences ADD COLUMN half BLOB`,
+	ALTER TABLE licences ADD COLUMN half BLOB;
+	ALTER TABLE leases ADD COLUMN renewals BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE leases ADD COLUMN logged BIGINT NOT NULL DEFAULT 0`,
 }
 
 // migrate brings the schema up to date, in one transaction. One that is so takes no

@@ -74,7 +74,7 @@ func checkPassFile(path string) error {
 	if path == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return nil // there is none to look into
+			return nil //nolint:nilerr // without a home there is none to look into
 		}
 		path = filepath.Join(home, ".pgpass")
 	}

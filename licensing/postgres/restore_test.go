@@ -57,7 +57,7 @@ func TestRestore(t *testing.T) {
 	}
 	defer l.Close()
 	lic, lease := sold(t, l)
-	n, head, err := l.VerifyAudit(t.Context())
+	n, head, err := l.VerifyAudit(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer restored.Close()
-	if m, other, err := restored.VerifyAudit(t.Context()); err != nil || m != n || other != head {
+	if m, other, err := restored.VerifyAudit(t.Context(), nil); err != nil || m != n || other != head {
 		t.Errorf("its log has %d entries and ends with %x, want %d and %x: %v", m, other, n, head, err)
 	}
 	if _, err := restored.Renew(t.Context(), lease.ID, lease.Guest, time.Hour, 24*time.Hour, time.Now()); err != nil {

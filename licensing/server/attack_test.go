@@ -315,7 +315,7 @@ func TestRefusedProofsAreLogged(t *testing.T) {
 	if len(reasons) != 2 || !strings.Contains(reasons[0], "PCR digest") || !strings.Contains(reasons[1], "none of the licence's TCBs") {
 		t.Errorf("reasons %q", reasons)
 	}
-	if _, _, err := s.Ledger.VerifyAudit(t.Context()); err != nil {
+	if _, _, err := s.Ledger.VerifyAudit(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -83,6 +83,15 @@ type licence struct {
 	resealed  []byte // the server's half, when it was wrapped anew
 }
 
+// name is the customer's, as his certificate has it.
+func (l licence) name() string {
+	cert, err := l.CustomerCertificate()
+	if err != nil {
+		return ""
+	}
+	return cert.Subject.String()
+}
+
 // licence reads a licence again. Whom its ISV and its customer are known by may
 // have changed since it was stored.
 func (s *Server) licence(ctx context.Context, req *request, guid, model licensing.GUID) (licence, error) {

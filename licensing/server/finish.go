@@ -43,17 +43,21 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 		err = p.young(req.now, s.opts.RecordAge)
 	}
 	if err != nil {
-		return nil, s.unproven(ctx, req, c, "", err)
+		return nil, s.unproven(ctx, req, c, lic, "", err)
 	}
 	req.log = req.log.With("guest", p.guest, "host", p.Claims.HostID, "vm", p.Claims.VMUUID)
 	return s.release(ctx, req, c, lic, p)
 }
 
 // unproven refuses what a customer's guest showed, and has the audit log know.
-func (s *Server) unproven(ctx context.Context, req *request, c challenge, guest string, cause error) error {
+func (s *Server) unproven(ctx context.Context, req *request, c challenge, lic licence, guest string, cause error) error {
 	refusal := refuse(exchange.NotAllowed, "%w", cause)
-	claim := ledger.Claim{GUID: string(c.Licence), Model: string(c.Model), Guest: guest}
-	if err := s.ledger.Refuse(ctx, claim, cause.Error(), req.now); err != nil {
+	claim := ledger.Claim{GUID: string(c.Licence), Model: string(c.Model), Guest: guest, Customer: lic.name()}
+	count := s.refusals.count(claim, cause.Error(), req.now)
+	if count == 0 {
+		return refusal
+	}
+	if err := s.ledger.Refuse(ctx, claim, cause.Error(), count, req.now); err != nil {
 		return errors.Join(refusal, err)
 	}
 	return refusal
@@ -90,7 +94,7 @@ func (s *Server) release(ctx context.Context, req *request, c challenge, lic lic
 	defer half.Wipe()
 	lease, err := s.claim(ctx, req, lic, p)
 	if errors.Is(err, errState) {
-		return nil, s.unproven(ctx, req, c, p.guest, err)
+		return nil, s.unproven(ctx, req, c, lic, p.guest, err)
 	}
 	if err != nil {
 		return nil, err
@@ -145,7 +149,7 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 			return ledger.Lease{}, err
 		}
 		lease, err := s.ledger.Claim(ctx, ledger.Claim{
-			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: p.guest,
+			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: p.guest, Customer: lic.name(),
 			VM: p.Claims.VMUUID, Life: hex.EncodeToString(p.Life), Lineage: p.Claims.Lineage,
 			Clock: ledger.Clock{Resets: p.GuestClock.ResetCount, Restarts: p.GuestClock.RestartCount, Millis: p.GuestClock.Millis},
 			Host:  ledger.HostBoot{ID: p.Claims.HostID, AK: hex.EncodeToString(p.hostAK), Resets: p.host.clock.ResetCount, Certs: certs},

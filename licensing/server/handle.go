@@ -92,7 +92,7 @@ func handle[In any, P interface {
 			}
 			defer s.limits.leave(req)
 			req.now = s.opts.Now()
-			return f(r.Context(), req, in)
+			return f(ledger.On(r.Context(), host(req.peer), id), req, in)
 		}()
 		code := exchange.Code("ok")
 		if err != nil {
@@ -103,6 +103,14 @@ func handle[In any, P interface {
 		}
 		s.metrics.observe(path, string(code), time.Since(begin))
 	})
+}
+
+// host is an address without its port.
+func host(peer string) string {
+	if at, err := netip.ParseAddrPort(peer); err == nil {
+		return at.Addr().Unmap().String()
+	}
+	return peer
 }
 
 // parsed is what exchange.Parse fills.

@@ -123,7 +123,7 @@ func TestRenewalAskedOfAStranger(t *testing.T) {
 // What the other server decides about a lease that it knows is decided.
 func TestNextServerRefuses(t *testing.T) {
 	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{})
-	first, second := s.replicas(t, s.Ledger)
+	first, _ := s.replicas(t, s.Ledger)
 	lease := s.good(t, s.guest)
 	first.mode.Store("dead")
 	subject := ledger.Subject{Kind: ledger.KindLicence, ID: string(s.licence.LicenceGUID)}
@@ -136,7 +136,7 @@ func TestNextServerRefuses(t *testing.T) {
 
 	// While nobody answers, a lease is kept to its end and no longer.
 	s = sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Lease: 3 * time.Second})
-	first, second = s.replicas(t, s.Ledger)
+	first, second := s.replicas(t, s.Ledger)
 	lease = s.good(t, s.guest)
 	first.mode.Store("dead")
 	second.mode.Store("dead")

@@ -35,7 +35,7 @@ type Ledger interface {
 	Take(ctx context.Context, id string, now time.Time) ([]byte, error)
 	Holding(ctx context.Context, lease string) (ledger.Holding, error)
 	Claim(ctx context.Context, c ledger.Claim, now time.Time) (ledger.Lease, error)
-	Refuse(ctx context.Context, c ledger.Claim, reason string, now time.Time) error
+	Refuse(ctx context.Context, c ledger.Claim, reason string, count int, now time.Time) error
 	Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (ledger.Lease, error)
 	End(ctx context.Context, id, guest string, now time.Time) error
 }
@@ -108,6 +108,7 @@ type Server struct {
 	limits      *limits
 	verified    *lru.Cache[[sha256.Size]byte, *licensing.Signed[licensing.Licence]]
 	holdings    *lru.Cache[string, holding] // by lease
+	refusals    *refusals
 	metrics     metrics
 	mux         *http.ServeMux
 }
@@ -141,6 +142,9 @@ func New(l Ledger, o Options) (*Server, error) {
 		return nil, err
 	}
 	if s.verified, err = lru.New[[sha256.Size]byte, *licensing.Signed[licensing.Licence]](maxVerified); err != nil {
+		return nil, err
+	}
+	if s.refusals, err = newRefusals(); err != nil {
 		return nil, err
 	}
 	if s.holdings, err = lru.New[string, holding](maxHoldings); err != nil {

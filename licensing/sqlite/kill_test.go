@@ -98,7 +98,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	if err != nil || usage.Claims != int64(len(logged)) || usage.Held != len(logged) {
 		t.Errorf("usage %+v, %d leases logged, %v", usage, len(logged), err)
 	}
-	if n, _, err := l.VerifyAudit(t.Context()); err != nil || n != int64(len(logged))+1 {
+	if n, _, err := l.VerifyAudit(t.Context(), nil); err != nil || n != int64(len(logged))+1 {
 		t.Errorf("%d entries, %v", n, err)
 	}
 	t.Logf("%d leases told, %d in the ledger", len(told), len(logged))

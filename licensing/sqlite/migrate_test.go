@@ -38,7 +38,7 @@ func TestOlderDatabases(t *testing.T) {
 	}
 	defer l.Close()
 	ctx := t.Context()
-	entries, _, err := l.VerifyAudit(ctx)
+	entries, _, err := l.VerifyAudit(ctx, nil)
 	if err != nil || entries != 3 {
 		t.Errorf("its log has %d entries: %v", entries, err)
 	}

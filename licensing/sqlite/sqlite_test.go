@@ -81,11 +81,11 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer copied.Close()
-	_, want, err := l.VerifyAudit(t.Context())
+	_, want, err := l.VerifyAudit(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, got, err := copied.VerifyAudit(t.Context()); n != 3 || got != want || err != nil {
+	if n, got, err := copied.VerifyAudit(t.Context(), nil); n != 3 || got != want || err != nil {
 		t.Errorf("%d entries, %v", n, err)
 	}
 	if err := sqlite.Backup(t.Context(), filepath.Join(t.TempDir(), "none.db"), to+"2"); err == nil {
@@ -115,7 +115,7 @@ func TestTamperedAudit(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if _, _, err := l.VerifyAudit(t.Context()); !errors.Is(err, ledger.ErrTampered) {
+			if _, _, err := l.VerifyAudit(t.Context(), nil); !errors.Is(err, ledger.ErrTampered) {
 				t.Errorf("it verifies: %v", err)
 			}
 		})

@@ -44,7 +44,7 @@ root.`,
 			if err != nil {
 				return err
 			}
-			l, err := attestListener(socket)
+			l, err := attestListener(cmd.Context(), socket)
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ func attestedVM(pid int, dataDir string) (string, error) {
 // attestListener is the socket that systemd has opened (sd_listen_fds(3)), or a
 // new one at path. One that a dead service left there is removed; that of a living
 // one is an error.
-func attestListener(path string) (*net.UnixListener, error) {
+func attestListener(ctx context.Context, path string) (*net.UnixListener, error) {
 	given, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("take systemd's socket: %w", err)
@@ -94,7 +94,7 @@ func attestListener(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	c, err := net.Dial("unix", path)
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		c.Close()
@@ -104,7 +104,7 @@ func attestListener(path string) (*net.UnixListener, error) {
 			return nil, err
 		}
 	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("attestation service: %w", err)
 	}

@@ -30,16 +30,16 @@ func TestAttestListener(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "run", "attest.sock")
-	dead, err := attestListener(path)
+	dead, err := attestListener(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := attestListener(path); err == nil || !strings.Contains(err.Error(), "somebody does already") {
+	if _, err := attestListener(t.Context(), path); err == nil || !strings.Contains(err.Error(), "somebody does already") {
 		t.Errorf("two services: %v", err)
 	}
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
-	l, err := attestListener(path)
+	l, err := attestListener(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,12 @@ package licenseserver
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,8 @@ func auditCommands(run binder) []guestcli.Command {
 			Run: run(func(ctx context.Context, s session) error {
 				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return printAudit(ctx, s, l, int64(s.Number("after"))) })
 			})},
-		{Name: "audit verify", Summary: "verify that the log is whole", Flags: []guestcli.Flag{dbFlag(), jsonFlag()},
+		{Name: "audit verify", Summary: "verify that the log is whole, and goes on from a hash that was printed before",
+			Flags: []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "head", Arg: "HASH", Help: "the last hash of an earlier audit verify, which has to be in the log"}},
 			Run: run(func(ctx context.Context, s session) error {
 				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return verifyAudit(ctx, s, l) })
 			})},
@@ -37,7 +40,14 @@ type verified struct {
 }
 
 func verifyAudit(ctx context.Context, s session, l *ledger.Ledger) error {
-	entries, last, err := l.VerifyAudit(ctx)
+	var known []byte
+	if s.Has("head") {
+		var err error
+		if known, err = hex.DecodeString(s.Text("head")); err != nil || len(known) != sha256.Size {
+			return guestcli.Usagef("-head HASH: want the 64 digits that audit verify printed")
+		}
+	}
+	entries, last, err := l.VerifyAudit(ctx, known)
 	if err != nil {
 		if errors.Is(err, ledger.ErrTampered) {
 			return hint.Wrap(err, "stop the server, keep this database as evidence, and go back to a backup that verifies")
@@ -78,6 +88,10 @@ func describe(e ledger.Entry) string {
 			words = append(words, name, visible.Line(value))
 		}
 	}
+	if e.Count > 1 {
+		add("times", strconv.Itoa(e.Count))
+	}
+	add("customer", e.Customer)
 	add("licence", e.GUID)
 	add("model", e.Model)
 	add("guest", e.Guest)
@@ -85,6 +99,8 @@ func describe(e ledger.Entry) string {
 	if e.Subject != nil {
 		add(string(e.Subject.Kind), e.Subject.ID)
 	}
+	add("by", e.By)
+	add("request", e.Request)
 	add("REFUSED:", e.Refused)
 	return strings.Join(words, " ")
 }

@@ -127,7 +127,7 @@ func backup(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
-	entries, head, err := l.VerifyAudit(ctx)
+	entries, head, err := l.VerifyAudit(ctx, nil)
 	if err := errors.Join(err, l.Close()); err != nil {
 		return err
 	}

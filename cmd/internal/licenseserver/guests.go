@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -72,7 +73,8 @@ func (g *guests) Reload(m Material) error {
 // ServeHTTP implements Service.
 func (g *guests) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/hosts/") {
-		(*g.hosts.Load()).ServeHTTP(w, r)
+		by, _, _ := net.SplitHostPort(r.RemoteAddr)
+		(*g.hosts.Load()).ServeHTTP(w, r.WithContext(ledger.On(r.Context(), by, "")))
 		return
 	}
 	g.exchange.ServeHTTP(w, r)

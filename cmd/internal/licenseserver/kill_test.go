@@ -83,7 +83,7 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	if err != nil || usage.Claims != int64(len(logged)) || usage.Held > len(users) {
 		t.Errorf("usage %+v, %d claims logged, %v", usage, len(logged), err)
 	}
-	if n, _, err := l.VerifyAudit(t.Context()); err != nil || n <= int64(len(logged)) {
+	if n, _, err := l.VerifyAudit(t.Context(), nil); err != nil || n <= int64(len(logged)) {
 		t.Errorf("audit log of %d entries: %v", n, err)
 	}
 	t.Logf("%d leases told of %d claimed, %d renewals", told, len(logged), renewed)

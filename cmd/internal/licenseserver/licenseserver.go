@@ -8,7 +8,9 @@ package licenseserver
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/trust"
+	"github.com/ovsactl/ovsactl/internal/visible"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
 )
 
 // Where things are when no flag says otherwise.
@@ -62,7 +66,9 @@ func Main(p Ports, argv []string) int {
 // Program is license_server on a machine.
 func Program(p Ports) guestcli.Program {
 	run := func(a action) func(context.Context, *guestcli.Call) error {
-		return func(ctx context.Context, c *guestcli.Call) error { return a(ctx, session{c, p}) }
+		return func(ctx context.Context, c *guestcli.Call) error {
+			return a(ledger.On(ctx, actor(c.Getenv), ""), session{c, p})
+		}
 	}
 	return guestcli.Program{
 		Name: "license_server", Summary: "release licensed models' keys to guests that prove where they run", Config: settings,
@@ -76,6 +82,18 @@ func Program(p Ports) guestcli.Program {
 			readCommands(run), customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
 		),
 	}
+}
+
+// actor is the user who runs the program, for the audit log.
+func actor(getenv func(string) string) string {
+	name := fmt.Sprintf("uid %d", os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if by := getenv("SUDO_USER"); by != "" {
+		name += " for " + visible.Line(by)
+	}
+	return name
 }
 
 // commandLine is what argv means: the guide calls the program by the names of

@@ -68,6 +68,7 @@ func TestMain(m *testing.M) {
 //	newkey FILE                   a P-384 key
 //	claim DB GUID                 take leases of a licence's only model until one is refused
 //	prove DB GUID GUEST LINEAGE   take a lease for a guest, or fail
+//	sethead NAME                  set NAME to the hash that the last audit verify printed
 //	removeold DIR                 remove key-release keys that were replaced
 //	forge DB                      change an entry of the audit log behind the server's back
 //	flip FILE OLD NEW OUT         change text of a file
@@ -87,7 +88,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "removeold": cmdRemoveOld, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode, "append": cmdAppend,
+			"tcb": cmdTCB, "guid": cmdGUID, "sign": cmdSign, "newkey": cmdNewKey, "claim": cmdClaim, "prove": cmdProve, "removeold": cmdRemoveOld, "sethead": cmdSetHead, "forge": cmdForge, "flip": cmdFlip, "mode": cmdMode, "append": cmdAppend,
 		},
 	})
 }
@@ -205,6 +206,11 @@ func cmdRemoveOld(ts *testscript.TestScript, _ bool, args []string) {
 	for _, path := range old {
 		ts.Check(os.Remove(path))
 	}
+}
+
+func cmdSetHead(ts *testscript.TestScript, _ bool, args []string) {
+	words := strings.Fields(ts.ReadFile("stdout"))
+	ts.Setenv(args[0], words[len(words)-1])
 }
 
 // cmdForge overwrites a byte of the first entry in the log.

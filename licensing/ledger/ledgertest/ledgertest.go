@@ -216,7 +216,7 @@ func testArchive(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	wants(t, "what was removed", err, ledger.ErrNoLicence)
 	wants(t, "to remove it again", l.Remove(ctx, []ledger.Key{one}, later), ledger.ErrNoLicence)
 	must[ledger.Licence](t)(l.Licence(ctx, guid(2), model))
-	if _, _, err := l.VerifyAudit(ctx); err != nil {
+	if _, _, err := l.VerifyAudit(ctx, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -286,7 +286,7 @@ func testDoubleSpend(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	if u := must[ledger.Usage](t)(servers[1].Usage(t.Context(), guid(1), model, noon)); u != (ledger.Usage{Held: 7, Claims: 7}) {
 		t.Errorf("%+v", u)
 	}
-	if n, _, err := servers[0].VerifyAudit(t.Context()); err != nil || n != 101 {
+	if n, _, err := servers[0].VerifyAudit(t.Context(), nil); err != nil || n != 101 {
 		t.Errorf("%d entries, %v", n, err)
 	}
 }
@@ -488,11 +488,11 @@ func testAudit(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	if fmt.Sprint(log) != want {
 		t.Errorf("log %v, want %v", log, want)
 	}
-	n, first, err := l.VerifyAudit(ctx)
+	n, first, err := l.VerifyAudit(ctx, nil)
 	if n != 3 || err != nil {
 		t.Errorf("%d entries, %v", n, err)
 	}
-	if _, again, err := open(t).VerifyAudit(ctx); again != first || err != nil {
+	if _, again, err := open(t).VerifyAudit(ctx, nil); again != first || err != nil {
 		t.Errorf("%x and %x, %v", first, again, err)
 	}
 }
@@ -522,7 +522,7 @@ func testFailures(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}
 	done.Wait()
 	stored := must[[]ledger.Licence](t)(l.Licences(ctx, "", "", all))
-	entries, _, err := l.VerifyAudit(ctx)
+	entries, _, err := l.VerifyAudit(ctx, nil)
 	if failed.Load() != all/3 || len(stored) != 2*all/3 || entries != 2*all/3 || err != nil {
 		t.Errorf("%d failed, %d stored, %d entries: %v", failed.Load(), len(stored), entries, err)
 	}
