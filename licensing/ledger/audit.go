@@ -29,6 +29,7 @@ type Entry struct {
 	Guest   string   `json:"guest,omitempty"`
 	Lease   string   `json:"lease,omitempty"`
 	Subject *Subject `json:"subject,omitempty"` // of a revocation
+	Reason  string   `json:"reason,omitempty"`  // for it
 
 	Subjects []Subject `json:"subjects,omitempty"` // of a claim
 	Refused  string    `json:"refused,omitempty"`  // why; "" when it was granted
@@ -157,9 +158,11 @@ func (l *Ledger) VerifyAudit(ctx context.Context, known []byte) (entries int64, 
 	if err := end.read(ctx, l.db, ""); err != nil {
 		return 0, last, err
 	}
-	last = genesis()
+	if entries, last, err = l.base(ctx); err != nil {
+		return 0, last, err
+	}
 	found := known == nil || bytes.Equal(known, last[:])
-	err = l.eachEntry(ctx, 0, func(seq int64, entry, hash []byte) error {
+	err = l.eachEntry(ctx, entries, func(seq int64, entry, hash []byte) error {
 		if seq > end.seq {
 			return errEnough // written meanwhile
 		}

@@ -50,7 +50,8 @@ var migrations = []string{
 	DELETE FROM guests WHERE guest LIKE 'host %';
 	ALTER TABLE licences ADD COLUMN half BLOB;
 	ALTER TABLE leases ADD COLUMN renewals BIGINT NOT NULL DEFAULT 0;
-	ALTER TABLE leases ADD COLUMN logged BIGINT NOT NULL DEFAULT 0`,
+	ALTER TABLE leases ADD COLUMN logged BIGINT NOT NULL DEFAULT 0;
+	CREATE TABLE audit_base (id BIGINT PRIMARY KEY, seq BIGINT NOT NULL, hash BLOB NOT NULL, CHECK (id = 1))`,
 }
 
 // migrate brings the schema up to date, in one transaction. One that is so takes no

@@ -27,7 +27,7 @@ func (l *Ledger) Revoke(ctx context.Context, s Subject, reason string, now time.
 		if err != nil {
 			return err
 		}
-		return t.log(Entry{At: now, What: "revoke", Subject: &s}, nil)
+		return t.log(Entry{At: now, What: "revoke", Subject: &s, Reason: reason}, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("revoke %s %q: %w", s.Kind, s.ID, err)

@@ -8,11 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -26,11 +29,87 @@ func auditCommands(run binder) []guestcli.Command {
 				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return printAudit(ctx, s, l, int64(s.Number("after"))) })
 			})},
 		{Name: "audit verify", Summary: "verify that the log is whole, and goes on from a hash that was printed before",
-			Flags: []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "head", Arg: "HASH", Help: "the last hash of an earlier audit verify, which has to be in the log"}},
+			Flags: []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "archive", Arg: "FILE", Kind: guestcli.File, Repeat: true, Help: "what audit prune wrote; all of them, in their order"}, {Name: "head", Arg: "HASH", Help: "the last hash of an earlier audit verify, which has to be in the log"}},
 			Run: run(func(ctx context.Context, s session) error {
 				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return verifyAudit(ctx, s, l) })
 			})},
+		{Name: "audit prune", Summary: "move old entries of the log into an archive; what stays verifies as before",
+			Flags: []guestcli.Flag{dbFlag(), jsonFlag(), {Name: "before", Arg: "YYYY-MM-DD", Help: "those before this day, UTC", Required: true}, {Name: "out", Arg: "FILE", Kind: guestcli.File, Help: "the archive: lines of JSON", Required: true}},
+			Run: run(func(ctx context.Context, s session) error {
+				return s.withDatabase(ctx, func(l *ledger.Ledger) error { return pruneAudit(ctx, s, l) })
+			})},
 	}
+}
+
+// pruned is what audit prune did.
+type pruned struct {
+	Archived int    `json:"archived"`
+	File     string `json:"file,omitempty"`
+}
+
+// pruneAudit archives entries and only then removes them. A run that dies between
+// leaves an archive of entries that are still there: another run, into another file,
+// has them again.
+func pruneAudit(ctx context.Context, s session, l *ledger.Ledger) error {
+	before, err := time.Parse(time.DateOnly, s.Text("before"))
+	if err != nil {
+		return guestcli.Usagef("-before %q: want a day, as in 2026-01-31", s.Text("before"))
+	}
+	path := s.Text("out")
+	n, last := 0, int64(0)
+	staged, err := atomicfile.Stage(path, private, func(w io.Writer) error {
+		lines := json.NewEncoder(w)
+		last, err = l.ArchiveAudit(ctx, before, func(a ledger.Archived) error {
+			n++
+			return lines.Encode(a)
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		staged.Discard()
+		return s.Report(pruned{}, "nothing is older than %s", s.Text("before"))
+	}
+	if err := staged.Create(); err != nil {
+		return err
+	}
+	if err := l.DropAudit(ctx, last, s.Now()); err != nil {
+		return err
+	}
+	return s.Report(pruned{n, path}, "%s: %d entries, which are not in the database any more; keep it: audit verify -archive needs it", path, n)
+}
+
+// archives reads what audit prune wrote.
+func (s session) archives(ctx context.Context, l *ledger.Ledger) error {
+	var c ledger.Chain
+	for _, words := range s.Each("archive") {
+		f, err := os.Open(words[0])
+		if err != nil {
+			return err
+		}
+		err = func() error {
+			defer f.Close()
+			for lines := json.NewDecoder(f); ; {
+				var a ledger.Archived
+				err := lines.Decode(&a)
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err == nil {
+					err = c.Add(a)
+				}
+				if err != nil {
+					return fmt.Errorf("%q: %w", words[0], err)
+				}
+			}
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	return l.Joins(ctx, c)
 }
 
 // verified is the answer to audit verify.
@@ -45,6 +124,11 @@ func verifyAudit(ctx context.Context, s session, l *ledger.Ledger) error {
 		var err error
 		if known, err = hex.DecodeString(s.Text("head")); err != nil || len(known) != sha256.Size {
 			return guestcli.Usagef("-head HASH: want the 64 digits that audit verify printed")
+		}
+	}
+	if s.Has("archive") {
+		if err := s.archives(ctx, l); err != nil {
+			return err
 		}
 	}
 	entries, last, err := l.VerifyAudit(ctx, known)
@@ -99,6 +183,7 @@ func describe(e ledger.Entry) string {
 	if e.Subject != nil {
 		add(string(e.Subject.Kind), e.Subject.ID)
 	}
+	add("because:", e.Reason)
 	add("by", e.By)
 	add("request", e.Request)
 	add("REFUSED:", e.Refused)

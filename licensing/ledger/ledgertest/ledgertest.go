@@ -48,7 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	for name, test := range map[string]func(*testing.T, func(t *testing.T) *ledger.Ledger){
 		"store": testStore, "archive": testArchive, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
-		"a TPM that went back": testRolledBack, "copies of a TPM": testCopied, "guests": testGuests, "the longest lease": testLongest,
+		"a TPM that went back": testRolledBack, "copies of a TPM": testCopied, "guests": testGuests, "retention": testRetention, "renewals are folded": testFolded, "the longest lease": testLongest,
 		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "failures": testFailures, "closed": testClosed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })

@@ -1,0 +1,43 @@
+package server_test
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/licensing"
+	"github.com/ovsactl/ovsactl/licensing/exchange"
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+	"github.com/ovsactl/ovsactl/licensing/server"
+	"github.com/ovsactl/ovsactl/vtpm/quote"
+)
+
+// A guest that is refused again and again fills no log: once an hour there is an
+// entry, with how often it was.
+func TestRefusalsAreFolded(t *testing.T) {
+	var later atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Now: now})
+	s.Tamper(changed(exchange.PathFinish, evidence(func(e *quote.Evidence) { flip(e.PCRs[0].Digest) })))
+	for range 5 {
+		s.refused(t, s.guest, exchange.NotAllowed, "PCR digest")
+	}
+	later.Store(int64(61 * time.Minute))
+	s.refused(t, s.guest, exchange.NotAllowed, "PCR digest")
+	var counts []int
+	if err := s.Ledger.Audit(t.Context(), 0, func(_ int64, e ledger.Entry) error {
+		if e.Refused != "" {
+			counts = append(counts, e.Count)
+			if e.By != "127.0.0.1" || e.Customer != "CN=customer" || len(e.Request) != 32 || !strings.Contains(e.Refused, "PCR digest") {
+				t.Errorf("%+v", e)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(counts) != 2 || counts[0] != 0 || counts[1] != 5 {
+		t.Errorf("counts %v, want once and then 5 times", counts)
+	}
+}
