@@ -52,6 +52,12 @@ var migrations = []string{
 	ALTER TABLE leases ADD COLUMN renewals BIGINT NOT NULL DEFAULT 0;
 	ALTER TABLE leases ADD COLUMN logged BIGINT NOT NULL DEFAULT 0;
 	CREATE TABLE audit_base (id BIGINT PRIMARY KEY, seq BIGINT NOT NULL, hash BLOB NOT NULL, CHECK (id = 1))`,
+	// Why requests were refused, what guests in a TCB log, and licences that end.
+	`CREATE TABLE refusals (
+		request TEXT PRIMARY KEY, guid TEXT NOT NULL, model TEXT NOT NULL, at BIGINT NOT NULL, data BLOB NOT NULL);
+	CREATE INDEX refusals_latest ON refusals (guid, model, at);
+	CREATE TABLE event_logs (tcb TEXT PRIMARY KEY, at BIGINT NOT NULL, data BLOB NOT NULL);
+	CREATE INDEX licences_end ON licences (not_after) WHERE not_after > 0`,
 }
 
 // migrate brings the schema up to date, in one transaction. One that is so takes no

@@ -15,6 +15,14 @@ type Revocation struct {
 	At     time.Time
 }
 
+// RevokedError is an ErrRevoked that says what is.
+type RevokedError struct{ Subject }
+
+func (e *RevokedError) Error() string { return fmt.Sprintf("%v: %s %s", ErrRevoked, e.Kind, e.ID) }
+
+// Unwrap is ErrRevoked.
+func (e *RevokedError) Unwrap() error { return ErrRevoked }
+
 // Revoke refuses a subject from now on: claims at once, leases at their next
 // renewal. Revoking it again keeps the first time and takes the new reason.
 func (l *Ledger) Revoke(ctx context.Context, s Subject, reason string, now time.Time) error {
@@ -87,5 +95,5 @@ func (t *txn) revoked(subjects ...Subject) error {
 	if err != nil {
 		return err
 	}
-	return &refused{fmt.Errorf("%w: %s %s", ErrRevoked, s.Kind, s.ID)}
+	return &refused{&RevokedError{s}}
 }

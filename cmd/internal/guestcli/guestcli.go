@@ -103,6 +103,7 @@ func (p Program) MainWith(args []string) int {
 // Run runs one command line and returns the exit code: 0 done, 1 error, 2 a
 // command line that makes no sense, 130 interrupted.
 func (p Program) Run(ctx context.Context, env Env) int {
+	env.Getenv = Env{Getenv: env.Getenv}.getenv
 	err := p.dispatch(ctx, env)
 	if err == nil {
 		return exitOK
