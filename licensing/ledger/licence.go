@@ -166,24 +166,3 @@ func (l *Ledger) Reseal(ctx context.Context, lic Licence, half []byte, now time.
 	}
 	return nil
 }
-
-// Usage is how much a licence is used.
-type Usage struct {
-	Held   int   // leases now
-	Claims int64 // leases ever given; renewals do not count
-}
-
-// Usage counts the leases of a licence.
-func (l *Ledger) Usage(ctx context.Context, guid, model string, now time.Time) (Usage, error) {
-	var u Usage
-	err := l.db.QueryRowContext(ctx, `SELECT claims, (SELECT COUNT(*) FROM leases
-		WHERE guid = $1 AND model = $2 AND ended = 0 AND expires > $3) FROM licences WHERE guid = $1 AND model = $2`,
-		guid, model, stamp(now)).Scan(&u.Claims, &u.Held)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = ErrNoLicence
-	}
-	if err != nil {
-		return Usage{}, fmt.Errorf("usage of licence %q: %w", guid, err)
-	}
-	return u, nil
-}

@@ -31,7 +31,7 @@ type challenge struct {
 
 // begin challenges a guest's TPM. What it says of itself is not believed yet.
 func (s *Server) begin(ctx context.Context, req *request, in *exchange.Begin) (*exchange.Challenge, error) {
-	req.log = req.log.With("licence", in.Licence, "model", in.Model)
+	req.of(in.Licence, in.Model)
 	stored, err := s.ledger.Licence(ctx, string(in.Licence), string(in.Model))
 	if err != nil {
 		return nil, err
@@ -41,22 +41,22 @@ func (s *Server) begin(ctx context.Context, req *request, in *exchange.Begin) (*
 		return nil, fmt.Errorf("stored certificate: %w", err)
 	}
 	if !bytes.Equal(secondary[0].Raw, in.Customer) {
-		return nil, refuse(exchange.NotAllowed, "another customer's certificate")
+		return nil, refuse(exchange.NotAllowed, CheckPossession, "another customer's certificate")
 	}
 	akName, err := quote.AKName(in.AK)
 	if err != nil {
-		return nil, refuse(exchange.NotAllowed, "%w", err)
+		return nil, refuse(exchange.NotAllowed, CheckTPM, "%w", err)
 	}
 	ek, err := quote.EKCertKey(in.EKs[0])
 	if err != nil {
-		return nil, refuse(exchange.NotAllowed, "%w", err)
+		return nil, refuse(exchange.NotAllowed, CheckTPM, "%w", err)
 	}
 	secret, nonce := make([]byte, exchange.SecretSize), make([]byte, exchange.NonceSize)
 	rand.Read(secret)
 	rand.Read(nonce)
 	credential, encrypted, err := quote.MakeCredential(ek, akName, secret)
 	if err != nil {
-		return nil, refuse(exchange.NotAllowed, "%w", err)
+		return nil, refuse(exchange.NotAllowed, CheckTPM, "%w", err)
 	}
 	digest := sha256.Sum256(secret)
 	releaseName := quote.ReleaseName(in.ReleaseKey)
@@ -73,6 +73,12 @@ func (s *Server) begin(ctx context.Context, req *request, in *exchange.Begin) (*
 	return &exchange.Challenge{
 		ID: id, Nonce: nonce, Credential: credential, EncryptedSecret: encrypted, Expires: expires.UTC(),
 	}, nil
+}
+
+// of notes which licence a request is about.
+func (req *request) of(licence, model licensing.GUID) {
+	req.log = req.log.With("licence", licence, "model", model)
+	req.about.Licence, req.about.Model = licence, model
 }
 
 // licence is a stored licence that its signer and its customer make good today.
@@ -104,15 +110,15 @@ func (s *Server) licence(ctx context.Context, req *request, guid, model licensin
 		_, err = req.ISVs.Verify(ctx, signed.Chain)
 	}
 	if err != nil {
-		return licence{}, disbelieve("licence's signer", err)
+		return licence{}, disbelieve(CheckISV, "licence's signer", err)
 	}
 	l := licence{Licence: signed.Document, resealed: stored.Half}
 	primary, err := req.customer(ctx, stored.Primary)
 	if err != nil {
-		return licence{}, disbelieve("customer's primary certificate", err)
+		return licence{}, disbelieve(CheckCustomer, "customer's primary certificate", err)
 	}
 	if l.secondary, err = req.customer(ctx, stored.Secondary); err != nil {
-		return licence{}, disbelieve("customer's secondary certificate", err)
+		return licence{}, disbelieve(CheckCustomer, "customer's secondary certificate", err)
 	}
 	named, err := l.CustomerCertificate()
 	if err != nil {
@@ -127,12 +133,12 @@ func (s *Server) licence(ctx context.Context, req *request, guid, model licensin
 
 // disbelieve refuses a party's certificate; for now, where nobody can say whether it
 // was revoked.
-func disbelieve(whose string, err error) error {
+func disbelieve(check Check, whose string, err error) error {
 	code := exchange.NotAllowed
 	if errors.Is(err, pki.ErrStatus) {
 		code = exchange.Unavailable
 	}
-	return refuse(code, "%s: %w", whose, err)
+	return refuse(code, check, "%s: %w", whose, err)
 }
 
 // signed verifies a licence's signature, once: the same bytes stay signed. Whether

@@ -24,7 +24,7 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 	if err != nil {
 		return nil, err
 	}
-	req.log = req.log.With("licence", c.Licence, "model", c.Model)
+	req.of(c.Licence, c.Model)
 	if err := s.limits.take(req, "ek "+string(c.EK), s.limits.PerEK); err != nil {
 		return nil, err
 	}
@@ -33,8 +33,9 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 		return nil, err
 	}
 	if err := licensing.VerifyBytes(lic.secondary, licensing.PurposePossession, bytes.NewReader(c.Nonce), in.Possession); err != nil {
-		return nil, refuse(exchange.NotAllowed, "customer's possession: %w", err)
+		return nil, refuse(exchange.NotAllowed, CheckPossession, "customer's possession: %w", err)
 	}
+	req.about.proven = true
 	if err := s.limits.take(req, "licence "+string(c.Licence), s.limits.PerLicence); err != nil {
 		return nil, err
 	}
@@ -46,12 +47,17 @@ func (s *Server) finish(ctx context.Context, req *request, in *exchange.Finish) 
 		return nil, s.unproven(ctx, req, c, lic, "", err)
 	}
 	req.log = req.log.With("guest", p.guest, "host", p.Claims.HostID, "vm", p.Claims.VMUUID)
+	req.about.Guest, req.about.Host, req.about.VM = p.guest, p.Claims.HostID, p.Claims.VMUUID
+	req.about.State = &State{p.Evidence.PCRs, p.host.pcrs, p.Evidence.EventLog}
 	return s.release(ctx, req, c, lic, p)
 }
 
 // unproven refuses what a customer's guest showed, and has the audit log know.
 func (s *Server) unproven(ctx context.Context, req *request, c challenge, lic licence, guest string, cause error) error {
-	refusal := refuse(exchange.NotAllowed, "%w", cause)
+	refusal := cause
+	if checkOf(cause) == CheckServer { // what does not parse, or is not certified
+		refusal = refuse(exchange.NotAllowed, CheckEvidence, "%w", cause)
+	}
 	claim := ledger.Claim{GUID: string(c.Licence), Model: string(c.Model), Guest: guest, Customer: lic.name()}
 	count := s.refusals.count(claim, cause.Error(), req.now)
 	if count == 0 {
@@ -76,10 +82,10 @@ func (s *Server) challenged(ctx context.Context, req *request, in *exchange.Fini
 	}
 	digest := sha256.Sum256(in.Secret)
 	if subtle.ConstantTimeCompare(digest[:], c.Secret) != 1 {
-		return challenge{}, refuse(exchange.NotAllowed, "the challenge's secret is wrong: its keys are not in one TPM")
+		return challenge{}, refuse(exchange.NotAllowed, CheckTPM, "the challenge's secret is wrong: its keys are not in one TPM")
 	}
 	if !bytes.Equal(req.exporter, c.Exporter) {
-		return challenge{}, refuse(exchange.ChallengeOver, "another connection than the challenge's")
+		return challenge{}, refuse(exchange.ChallengeOver, CheckChallenge, "another connection than the challenge's")
 	}
 	return c, nil
 }
@@ -131,7 +137,7 @@ func (req *request) half(lic licence) (licensing.Key, error) {
 	return licensing.Key{}, errors.New("the licence has no half for this server's key-release keys")
 }
 
-var errState = errors.New("the state of guest and host is none of the licence's TCBs")
+var errState = refuse(exchange.NotAllowed, CheckState, "the state of guest and host is none of the licence's TCBs")
 
 func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) (ledger.Lease, error) {
 	refusal := errState
@@ -162,6 +168,9 @@ func (s *Server) claim(ctx context.Context, req *request, lic licence, p proof) 
 			},
 			Expires: req.now.Add(s.opts.Lease),
 		}, req.now)
+		if err == nil {
+			s.keepLog(ctx, req, id, p.Evidence.EventLog)
+		}
 		if !errors.Is(err, ledger.ErrRevoked) {
 			return lease, err
 		}

@@ -26,48 +26,58 @@ type request struct {
 	exporter []byte // the connection's
 	peer     string // IP address and port
 	client   netip.Prefix
-	renews   bool // or ends a lease
+	path     string
+	renews   bool    // or ends a lease
+	about    Refusal // what is known of it, should it be refused
 	log      *slog.Logger
 }
 
 // refusal is a decision against a request. Only its code reaches the client.
 type refusal struct {
 	code  exchange.Code
+	check Check
 	cause error
 }
 
 func (r *refusal) Error() string { return r.cause.Error() }
 func (r *refusal) Unwrap() error { return r.cause }
 
-func refuse(code exchange.Code, format string, args ...any) error {
-	return &refusal{code, fmt.Errorf(format, args...)}
+func refuse(code exchange.Code, check Check, format string, args ...any) error {
+	return &refusal{code, check, fmt.Errorf(format, args...)}
 }
 
 // codeOf is how a client hears of an error.
-func codeOf(err error) exchange.Code {
-	var r *refusal
+func codeOf(err error) exchange.Code { return decisionOf(err).code }
+
+// checkOf is how an administrator does.
+func checkOf(err error) Check { return decisionOf(err).check }
+
+// decisionOf is what an error decided, or that the server could not.
+func decisionOf(err error) refusal {
 	for _, c := range []struct {
-		err  error
-		code exchange.Code
+		err   error
+		code  exchange.Code
+		check Check
 	}{
-		{ledger.ErrChallenge, exchange.ChallengeOver},
-		{ledger.ErrNoLease, exchange.LeaseOver},
-		{ledger.ErrRevoked, exchange.Revoked},
-		{ledger.ErrExpired, exchange.Expired},
-		{ledger.ErrExhausted, exchange.Exhausted},
-		{ledger.ErrNoLicence, exchange.NotAllowed},
-		{ledger.ErrArchived, exchange.NotAllowed},
-		{ledger.ErrRolledBack, exchange.NotAllowed},
-		{ledger.ErrCopied, exchange.NotAllowed},
+		{ledger.ErrChallenge, exchange.ChallengeOver, CheckChallenge},
+		{ledger.ErrNoLease, exchange.LeaseOver, CheckLease},
+		{ledger.ErrRevoked, exchange.Revoked, CheckRevoked},
+		{ledger.ErrExpired, exchange.Expired, CheckTerm},
+		{ledger.ErrExhausted, exchange.Exhausted, CheckSeats},
+		{ledger.ErrNoLicence, exchange.NotAllowed, CheckLicence},
+		{ledger.ErrArchived, exchange.NotAllowed, CheckLicence},
+		{ledger.ErrRolledBack, exchange.NotAllowed, CheckRollback},
+		{ledger.ErrCopied, exchange.NotAllowed, CheckCopy},
 	} {
 		if errors.Is(err, c.err) {
-			return c.code
+			return refusal{c.code, c.check, err}
 		}
 	}
+	var r *refusal
 	if errors.As(err, &r) {
-		return r.code
+		return *r
 	}
-	return exchange.Unavailable
+	return refusal{exchange.Unavailable, CheckServer, err}
 }
 
 // handle routes a path to f, which has a message and answers with one.
@@ -77,7 +87,7 @@ func handle[In any, P interface {
 }, Out any](s *Server, path string, limit int64, f func(context.Context, *request, P) (Out, error)) {
 	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		begin, id := time.Now(), newID()
-		req := &request{log: s.opts.Log.With("request", id, "path", path), renews: path == exchange.PathRenew || path == exchange.PathEnd}
+		req := &request{log: s.opts.Log.With("request", id, "path", path), path: path, renews: path == exchange.PathRenew || path == exchange.PathEnd}
 		out, err := func() (any, error) {
 			if err := s.admit(req, r); err != nil {
 				return nil, err
@@ -97,7 +107,7 @@ func handle[In any, P interface {
 		code := exchange.Code("ok")
 		if err != nil {
 			code = codeOf(err)
-			s.refused(w, req, id, code, err)
+			s.refused(ledger.On(context.WithoutCancel(r.Context()), host(req.peer), id), w, req, id, err)
 		} else {
 			answer(w, http.StatusOK, out)
 		}
@@ -121,14 +131,14 @@ type parsed = exchange.Message
 func (s *Server) admit(req *request, r *http.Request) error {
 	req.Credentials = s.credentials.Load()
 	if req.Credentials == nil {
-		return refuse(exchange.Unavailable, "there are no credentials yet")
+		return refuse(exchange.Unavailable, CheckServer, "there are no credentials yet")
 	}
 	if r.TLS == nil || r.TLS.Version < tls.VersionTLS13 {
-		return refuse(exchange.BadRequest, "not over TLS 1.3")
+		return refuse(exchange.BadRequest, CheckRequest, "not over TLS 1.3")
 	}
 	var err error
 	if req.exporter, err = r.TLS.ExportKeyingMaterial(exchange.ExporterLabel, nil, exchange.ExporterSize); err != nil {
-		return refuse(exchange.BadRequest, "export from the TLS connection: %w", err)
+		return refuse(exchange.BadRequest, CheckRequest, "export from the TLS connection: %w", err)
 	}
 	return s.ask(req, r)
 }
@@ -165,20 +175,23 @@ func (s *Server) Admit(r *http.Request) (enter func() (done func(refused bool), 
 func read(w http.ResponseWriter, r *http.Request, limit int64, into parsed) error {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
-		return refuse(exchange.BadRequest, "read: %w", err)
+		return refuse(exchange.BadRequest, CheckRequest, "read: %w", err)
 	}
 	if err := exchange.Parse(data, into); err != nil {
-		return refuse(exchange.BadRequest, "%w", err)
+		return refuse(exchange.BadRequest, CheckRequest, "%w", err)
 	}
 	return nil
 }
 
-func (s *Server) refused(w http.ResponseWriter, req *request, id string, code exchange.Code, err error) {
-	level := slog.LevelInfo
+func (s *Server) refused(ctx context.Context, w http.ResponseWriter, req *request, id string, err error) {
+	refusal := req.refused(id, err)
+	code, level := refusal.Code, slog.LevelInfo
 	if code == exchange.Unavailable {
 		level = slog.LevelError
 	}
-	req.log.Log(context.Background(), level, "refused", "code", string(code), "cause", err.Error())
+	req.log.Log(ctx, level, "refused", "code", string(code), "check", string(refusal.Check), "cause", err.Error())
+	s.metrics.refused(refusal.Check)
+	s.remember(ctx, req, refusal) // before the client knows the name to ask by
 	wait := s.limits.punish(req, code)
 	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))

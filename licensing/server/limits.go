@@ -156,7 +156,7 @@ func (l *limits) shares(req *request) []share {
 func (l *limits) ask(req *request) error {
 	for _, s := range l.shares(req) {
 		if !l.clients.take(s.key, s.rate, req.now) {
-			return refuse(exchange.SlowDown, "%s is over its limit of %g a second", s.key, s.rate.PerSecond)
+			return refuse(exchange.SlowDown, CheckRate, "%s is over its limit of %g a second", s.key, s.rate.PerSecond)
 		}
 	}
 	return nil
@@ -165,7 +165,7 @@ func (l *limits) ask(req *request) error {
 // take spends one of what a key or a licence may have, or refuses.
 func (l *limits) take(req *request, key string, r Rate) error {
 	if !l.proven.take(key, r, req.now) {
-		return refuse(exchange.SlowDown, "%s is over its limit of %g a second", key, r.PerSecond)
+		return refuse(exchange.SlowDown, CheckRate, "%s is over its limit of %g a second", key, r.PerSecond)
 	}
 	return nil
 }
@@ -201,9 +201,9 @@ func (l *limits) enter(req *request) error {
 	defer l.mu.Unlock()
 	switch {
 	case l.busy >= l.InFlight, !req.renews && l.proofs >= max(1, l.InFlight*proofShare/shareOf):
-		return refuse(exchange.Unavailable, "%d requests are under way, %d of them proofs", l.busy, l.proofs)
+		return refuse(exchange.Unavailable, CheckRate, "%d requests are under way, %d of them proofs", l.busy, l.proofs)
 	case l.of[req.client] >= max(1, l.InFlight*clientShare/shareOf):
-		return refuse(exchange.SlowDown, "%d requests of %s are under way", l.of[req.client], req.client)
+		return refuse(exchange.SlowDown, CheckRate, "%d requests of %s are under way", l.of[req.client], req.client)
 	}
 	l.busy++
 	l.of[req.client]++

@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	refusals *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (metrics, error) {
@@ -21,11 +22,14 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 			Name: "ovsa_request_seconds", Help: "How long requests took.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5},
 		}, []string{"path"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ovsa_refusals_total", Help: "Requests that were refused, by what refused them.",
+		}, []string{"check"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refusals} {
 		if err := r.Register(c); err != nil {
 			return m, fmt.Errorf("register metrics: %w", err)
 		}
@@ -37,3 +41,5 @@ func (m metrics) observe(path, code string, took time.Duration) {
 	m.requests.WithLabelValues(path, code).Inc()
 	m.seconds.WithLabelValues(path).Observe(took.Seconds())
 }
+
+func (m metrics) refused(c Check) { m.refusals.WithLabelValues(string(c)).Inc() }

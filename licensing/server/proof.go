@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/licensing/exchange"
@@ -41,8 +42,8 @@ func (req *request) prove(c challenge, in *exchange.Finish, fresh HostFresh) (pr
 		},
 		Activated: &quote.Activation{AKName: c.AKName, EKCert: c.EK}, RequireHost: fresh == HostRequired,
 	})}
-	if err := p.Err(); err != nil {
-		return proof{}, fmt.Errorf("evidence: %w", err)
+	if err := failedStep(p.Result); err != nil {
+		return proof{}, err
 	}
 	if p.AKCert == nil || p.Clock == nil || p.GuestClock == nil || p.Step(quote.StepActivation).Status != quote.Passed {
 		return proof{}, errors.New("evidence: the host is not enrolled, or the guest was not challenged")
@@ -76,6 +77,35 @@ func (req *request) prove(c challenge, in *exchange.Finish, fresh HostFresh) (pr
 	return p, nil
 }
 
+// stepError is a step of the evidence's verification that failed.
+type stepError struct {
+	step  string
+	cause error
+}
+
+func (e *stepError) Error() string { return "evidence: " + e.cause.Error() }
+
+// failedStep refuses evidence by the first step that failed.
+func failedStep(r quote.Result) error {
+	err := r.Err()
+	if err == nil {
+		return nil
+	}
+	failed := &stepError{cause: err}
+	for _, s := range r.Steps {
+		if s.Status == quote.Failed {
+			failed.step = s.Name
+			break
+		}
+	}
+	check := CheckEvidence
+	switch strings.TrimPrefix(failed.step, quote.PrefixOfRecord) {
+	case quote.StepEnrolled, quote.StepHostEK, quote.StepVMAllowed:
+		check = CheckHost
+	}
+	return &refusal{exchange.NotAllowed, check, failed}
+}
+
 // young refuses a host's record that is older than age, unless that is 0. The host
 // says when it made it, and has signed that.
 func (p proof) young(now time.Time, age time.Duration) error {
@@ -87,7 +117,7 @@ func (p proof) young(now time.Time, age time.Duration) error {
 		return fmt.Errorf("the host's record: %w", err)
 	}
 	if old := now.Sub(made); old > age {
-		return fmt.Errorf("the host's record is %s old, and may be %s: start the guest again", old.Round(time.Second), age)
+		return refuse(exchange.NotAllowed, CheckAge, "the host's record is %s old, and may be %s: start the guest again", old.Round(time.Second), age)
 	}
 	return nil
 }

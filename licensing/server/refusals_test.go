@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -18,7 +20,8 @@ import (
 func TestRefusalsAreFolded(t *testing.T) {
 	var later atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
-	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Now: now})
+	metrics := prometheus.NewRegistry()
+	s := sell(t, licensing.Terms{Type: licensing.Sale}, server.Options{Now: now, Metrics: metrics})
 	s.Tamper(changed(exchange.PathFinish, evidence(func(e *quote.Evidence) { flip(e.PCRs[0].Digest) })))
 	for range 5 {
 		s.refused(t, s.guest, exchange.NotAllowed, "PCR digest")
@@ -40,4 +43,24 @@ func TestRefusalsAreFolded(t *testing.T) {
 	if len(counts) != 2 || counts[0] != 0 || counts[1] != 5 {
 		t.Errorf("counts %v, want once and then 5 times", counts)
 	}
+	if n := counted(t, metrics, "ovsa_refusals_total", string(server.CheckEvidence)); n != 6 {
+		t.Errorf("the metrics count %v refusals of evidence", n)
+	}
+}
+
+// counted is the value of a counter with one label.
+func counted(t *testing.T, r *prometheus.Registry, name, label string) float64 {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == label {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }

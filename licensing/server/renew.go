@@ -56,17 +56,19 @@ func (s *Server) end(ctx context.Context, req *request, in *exchange.Renew) (*ex
 // before the present one count, too: leases live on while they are replaced.
 func (req *request) authenticate(path string, in *exchange.Renew) ([]byte, error) {
 	req.log = req.log.With("lease", in.Lease, "guest", in.Guest)
+	req.about.Lease, req.about.Guest = in.Lease, in.Guest
 	for _, secret := range req.renewal {
 		key, err := renewalKey(secret, in.Lease, in.Guest)
 		if err != nil {
 			return nil, err
 		}
 		if hmac.Equal(exchange.RenewalMAC(key, path, in.Lease, req.exporter), in.MAC) {
+			req.about.proven = true
 			return key, nil
 		}
 		clear(key)
 	}
-	return nil, refuse(exchange.LeaseOver, "the MAC is wrong")
+	return nil, refuse(exchange.LeaseOver, CheckLease, "the MAC is wrong")
 }
 
 // second is a time as guests are told it.

@@ -21,6 +21,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
@@ -35,6 +36,8 @@ type Ledger interface {
 	Take(ctx context.Context, id string, now time.Time) ([]byte, error)
 	Holding(ctx context.Context, lease string) (ledger.Holding, error)
 	Claim(ctx context.Context, c ledger.Claim, now time.Time) (ledger.Lease, error)
+	Remember(ctx context.Context, r ledger.Refusal, keep int) error
+	KeepLog(ctx context.Context, tcb string, data []byte, now time.Time) error
 	Refuse(ctx context.Context, c ledger.Claim, reason string, count int, now time.Time) error
 	Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (ledger.Lease, error)
 	End(ctx context.Context, id, guest string, now time.Time) error
@@ -109,6 +112,8 @@ type Server struct {
 	verified    *lru.Cache[[sha256.Size]byte, *licensing.Signed[licensing.Licence]]
 	holdings    *lru.Cache[string, holding] // by lease
 	refusals    *refusals
+	others      *rate.Limiter                // refusals of strangers that are remembered
+	logged      *lru.Cache[string, struct{}] // TCBs of which an event log is kept
 	metrics     metrics
 	mux         *http.ServeMux
 }
@@ -136,7 +141,7 @@ func New(l Ledger, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{ledger: l, opts: o, mux: http.NewServeMux()}
+	s := &Server{ledger: l, opts: o, mux: http.NewServeMux(), others: rate.NewLimiter(othersPerSecond, othersAtOnce)}
 	var err error
 	if s.limits, err = newLimits(o.Limits); err != nil {
 		return nil, err
@@ -145,6 +150,9 @@ func New(l Ledger, o Options) (*Server, error) {
 		return nil, err
 	}
 	if s.refusals, err = newRefusals(); err != nil {
+		return nil, err
+	}
+	if s.logged, err = lru.New[string, struct{}](maxVerified); err != nil {
 		return nil, err
 	}
 	if s.holdings, err = lru.New[string, holding](maxHoldings); err != nil {

@@ -46,9 +46,10 @@ func (s *Server) trusted(ctx context.Context, req *request, lease, guest string)
 	if err != nil {
 		return err
 	}
+	req.about.Licence, req.about.Model = licensing.GUID(h.GUID), licensing.GUID(h.Model)
 	err = h.host.Check(quote.Policy{Trust: req.Vendors, AKIssuers: req.Attestation, Now: req.now, Chains: req.chains})
 	if err != nil {
-		err = refuse(exchange.Revoked, "host: %w", err)
+		err = refuse(exchange.Revoked, CheckHost, "host: %w", err)
 	} else {
 		err = s.believed(ctx, req, h.Key)
 	}
@@ -96,7 +97,7 @@ func (s *Server) believed(ctx context.Context, req *request, key ledger.Key) err
 	}
 	var r *refusal
 	if errors.As(err, &r) && r.code == exchange.NotAllowed {
-		return refuse(exchange.Revoked, "%w", err)
+		return refuse(exchange.Revoked, r.check, "%w", err)
 	}
 	if err == nil {
 		req.believed.Add(key, req.now.Add(trustFor))

@@ -95,28 +95,28 @@ func TestBackup(t *testing.T) {
 
 // Whoever can write the file can write the log. The chain shows it.
 func TestTamperedAudit(t *testing.T) {
-	for name, statement := range map[string]string{
-		"an entry changed":  `UPDATE audit SET entry = '{"at":"2026-11-01T12:00:00Z","what":"store"}' WHERE seq = 2`,
-		"an entry removed":  `DELETE FROM audit WHERE seq = 2`,
-		"the first removed": `DELETE FROM audit WHERE seq = 1`,
-		"the last removed":  `DELETE FROM audit WHERE seq = 3`,
-		"entries swapped":   `UPDATE audit SET seq = CASE seq WHEN 1 THEN -2 WHEN 2 THEN -1 END WHERE seq < 3; UPDATE audit SET seq = -seq WHERE seq < 0`,
-		"one added":         `INSERT INTO audit SELECT 4, entry, hash FROM audit WHERE seq = 3; UPDATE head SET seq = 4`,
+	for _, tt := range []struct{ name, statement, where string }{
+		{"an entry changed", `UPDATE audit SET entry = '{"at":"2026-11-01T12:00:00Z","what":"store"}' WHERE seq = 2`, "entry 2: "},
+		{"an entry removed", `DELETE FROM audit WHERE seq = 2`, "entry 2 is missing"},
+		{"the first removed", `DELETE FROM audit WHERE seq = 1`, "entry 1 is missing"},
+		{"the last removed", `DELETE FROM audit WHERE seq = 3`, "it ends with entry 2, and should with 3"},
+		{"entries swapped", `UPDATE audit SET seq = CASE seq WHEN 1 THEN -2 WHEN 2 THEN -1 END WHERE seq < 3; UPDATE audit SET seq = -seq WHERE seq < 0`, "entry 1: "},
+		{"one added", `INSERT INTO audit SELECT 4, entry, hash FROM audit WHERE seq = 3; UPDATE head SET seq = 4`, "entry 4: "},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			path, l := filled(t)
 			db, err := sql.Open("sqlite3", path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer db.Close()
-			for s := range strings.SplitSeq(statement, "; ") {
+			for s := range strings.SplitSeq(tt.statement, "; ") {
 				if _, err := db.Exec(s); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if _, _, err := l.VerifyAudit(t.Context(), nil); !errors.Is(err, ledger.ErrTampered) {
-				t.Errorf("it verifies: %v", err)
+			if _, _, err := l.VerifyAudit(t.Context(), nil); !errors.Is(err, ledger.ErrTampered) || !strings.Contains(err.Error(), tt.where) {
+				t.Errorf("want %q: %v", tt.where, err)
 			}
 		})
 	}

@@ -132,6 +132,12 @@ func FuzzParseLog(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if events, err := ParseLog(b); err == nil {
 			_, _ = Replay(events)
+			for _, e := range events {
+				if said := e.Describe(); len(said) > 64+6*maxText {
+					t.Errorf("%d bytes are said of an event", len(said))
+				}
+			}
+			_ = FirstDifference(events, events[len(events)/2:], 4)
 		}
 	})
 }

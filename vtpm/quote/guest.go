@@ -77,7 +77,7 @@ func VerifyEvidence(evidence, nonce []byte, p EvidencePolicy) Result {
 	v.claims, v.recordOK = r.Claims, r.OK()
 	steps := first
 	for _, s := range r.Steps {
-		s.Name = prefixOfRecord + s.Name
+		s.Name = PrefixOfRecord + s.Name
 		if v.evidence == nil {
 			s.Status, s.Detail = Skipped, "not run: "+StepEvidence+" failed"
 		}

@@ -109,7 +109,7 @@ func TestEvidenceThatVerifies(t *testing.T) {
 	for _, s := range r.Steps {
 		want := Passed
 		switch s.Name {
-		case prefixOfRecord + StepEKs, prefixOfRecord + StepEKCerts:
+		case PrefixOfRecord + StepEKs, PrefixOfRecord + StepEKCerts:
 			want = Skipped // the guest's own steps do it
 		case StepActivation:
 			want = Warning
@@ -329,8 +329,8 @@ func TestEvidenceThatFails(t *testing.T) {
 			v.host.claims.Time, v.host.spec.extra = "2026-11-23T11:58:00Z", nil
 			v.evidence.Record = must(v.host.sign().Marshal())
 		}},
-		{name: "record that does not parse", step: prefixOfRecord + StepRecord, evidence: func(e *Evidence) { e.Record = append(e.Record, ' ') }},
-		{name: "record of another virtual machine", step: prefixOfRecord + StepVM, policy: func(p *EvidencePolicy) { p.Record.VM = "other" }},
+		{name: "record that does not parse", step: PrefixOfRecord + StepRecord, evidence: func(e *Evidence) { e.Record = append(e.Record, ' ') }},
+		{name: "record of another virtual machine", step: PrefixOfRecord + StepVM, policy: func(p *EvidencePolicy) { p.Record.VM = "other" }},
 		{name: "certificates of another vTPM", step: StepGuestEKs, evidence: func(e *Evidence) { e.EKs[0] = other.vtpmEKs[0].Cert }},
 		{name: "certificate missing", step: StepGuestEKs, evidence: func(e *Evidence) { e.EKs = e.EKs[:1] }},
 		{name: "certificate twice", step: StepGuestEKs, evidence: func(e *Evidence) { e.EKs[1] = e.EKs[0] }},

@@ -35,7 +35,7 @@ const (
 	StepHostEK     = "host EK certificate"
 	StepHostID     = "host identity"
 	StepSimulated  = "simulated host TPM"
-	prefixOfRecord = "host record: " // before these names in evidence's result
+	PrefixOfRecord = "host record: " // before these names in evidence's result
 )
 
 // Verify verifies a record under a policy. It never panics and reads nothing but

@@ -79,7 +79,7 @@ func Program(p Ports) guestcli.Program {
 		},
 		Commands: slices.Concat(
 			[]guestcli.Command{serveCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
-			readCommands(run), customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
+			readCommands(run), []guestcli.Command{explainCommand(run)}, customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
 		),
 	}
 }

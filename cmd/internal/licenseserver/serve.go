@@ -131,6 +131,7 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	p := newProcess(s, o, log, service, ledger, registry, material)
+	registry.MustRegister(&usageCollector{ledger: ledger, look: p.health.findings, now: s.Now, log: log})
 	var listen net.ListenConfig
 	guests, err := listen.Listen(ctx, "tcp", o.listen)
 	if err != nil {

@@ -214,7 +214,7 @@ func TestServe(t *testing.T) {
 	expectFetch(t, client, "http://"+r.ops+"/v1/begin", 404, "")
 	for _, want := range []string{
 		`license_server_requests_total{code="200"} 2`, "license_server_certificate_end_seconds ", "license_server_build_info{version=",
-		"license_server_connections_turned_away_total 0", "go_goroutines ", "license_server_request_seconds_bucket",
+		"license_server_connections_turned_away_total 0", "go_goroutines ", "ovsa_database_up 1", "ovsa_licences_ending 0", `ovsa_setup_incomplete{status="missing"} 5`, "license_server_request_seconds_bucket",
 	} {
 		expectFetch(t, client, "http://"+r.ops+"/metrics", 200, want)
 	}

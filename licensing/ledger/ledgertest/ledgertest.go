@@ -48,8 +48,8 @@ func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	for name, test := range map[string]func(*testing.T, func(t *testing.T) *ledger.Ledger){
 		"store": testStore, "archive": testArchive, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
-		"a TPM that went back": testRolledBack, "copies of a TPM": testCopied, "guests": testGuests, "retention": testRetention, "renewals are folded": testFolded, "the longest lease": testLongest,
-		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "failures": testFailures, "closed": testClosed,
+		"a TPM that went back": testRolledBack, "copies of a TPM": testCopied, "guests": testGuests, "retention": testRetention, "refusals": testRefusals, "logs": testLogs, "in use": testInUse, "renewals are folded": testFolded, "the longest lease": testLongest,
+		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "audit, meanwhile": testVerifyMeanwhile, "failures": testFailures, "closed": testClosed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -142,16 +142,20 @@ func testStore(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	if got := must[ledger.Licence](t)(l.Licence(ctx, lic.GUID, lic.Model)); got.Type != ledger.TimeLimit || !got.NotAfter.Equal(noon.Add(month)) {
 		t.Errorf("another type: %+v", got)
 	}
-	for name, bad := range map[string]func(*ledger.Licence){
-		"unknown type":        func(l *ledger.Licence) { l.Type = "Forever" },
-		"instances of a sale": func(l *ledger.Licence) { l.Instances = 1 },
-		"no end":              func(l *ledger.Licence) { l.Type = ledger.TimeLimit },
-		"no instances":        func(l *ledger.Licence) { l.Type = ledger.InstanceLimit },
-		"no certificate":      func(l *ledger.Licence) { l.Secondary = nil },
-		"no GUID":             func(l *ledger.Licence) { l.GUID = "" },
+	for _, tt := range []struct {
+		bad  func(*ledger.Licence)
+		want string
+	}{
+		{func(l *ledger.Licence) { l.Type = "Forever" }, `unknown licence type "Forever"`},
+		{func(l *ledger.Licence) { l.Instances = 1 }, "1 instances do not fit the type Sale"},
+		{func(l *ledger.Licence) { l.Type = ledger.TimeLimit }, "does not fit the type TimeLimit"},
+		{func(l *ledger.Licence) { l.NotAfter = noon }, "does not fit the type Sale"},
+		{func(l *ledger.Licence) { l.Type = ledger.InstanceLimit }, "0 instances do not fit the type InstanceLimit"},
+		{func(l *ledger.Licence) { l.Secondary = nil }, "its document or a certificate is missing"},
+		{func(l *ledger.Licence) { l.GUID = "" }, "it has no GUIDs"},
 	} {
-		if _, err := l.Store(ctx, licence(2, bad), noon.Add(time.Second), nil); err == nil {
-			t.Errorf("%s is stored", name)
+		if _, err := l.Store(ctx, licence(2, tt.bad), noon.Add(time.Second), nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("want %q: %v", tt.want, err)
 		}
 	}
 	_, err = l.Licence(ctx, guid(2), model)
