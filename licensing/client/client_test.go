@@ -70,3 +70,49 @@ func TestAcquire(t *testing.T) {
 		})
 	}
 }
+
+// A refusal is not asked about again, and what a server cannot do now is.
+func TestRefusalsAreFinal(t *testing.T) {
+	w := licensetest.Start(t, server.Options{})
+	g := w.StartGuest(t, w.Host, vm)
+	attempts := func(l licensing.Licence) (n int, err error) {
+		_, err = client.Acquire(t.Context(), l, w.Customer(), client.Options{TPM: g.TPM, Host: g.Host, Rounds: 2, Progress: func(_ string, err error) {
+			if err != nil {
+				n++
+			}
+		}})
+		return n, err
+	}
+	unknown := w.Offer(t, licensing.Terms{Type: licensing.Sale}, w.TCB(t, g))
+	if n, err := attempts(unknown); n != 1 || code(err) != exchange.NotAllowed {
+		t.Errorf("%d attempts: %v", n, err)
+	}
+	known := w.Sell(t, licensing.Terms{Type: licensing.Sale}, w.TCB(t, g))
+	if err := w.Ledger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := attempts(known); n != 2 || code(err) != exchange.Unavailable {
+		t.Errorf("%d attempts: %v", n, err)
+	}
+}
+
+// Whoever gives a lease back hears when that failed.
+func TestEndThatFails(t *testing.T) {
+	w := licensetest.Start(t, server.Options{})
+	g := w.StartGuest(t, w.Host, vm)
+	l := w.Sell(t, licensing.Terms{Type: licensing.InstanceLimit, Instances: 1}, w.TCB(t, g))
+	lease, err := acquire(t, w, l, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Tamper(func(string, []byte) []byte { return []byte("{}") })
+	if err := lease.End(t.Context()); code(err) != exchange.BadRequest {
+		t.Errorf("a request that was damaged: %v", err)
+	}
+	w.Tamper(nil)
+	for range 2 { // the second time it is over, which is as good
+		if err := lease.End(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,11 +1,15 @@
 package client
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +119,42 @@ func TestRenewalsOfLyingServers(t *testing.T) {
 			t.Errorf("%s: %v, until %s", name, err, l.document.Expires)
 		case !tt.good && (!errors.Is(err, ErrLease) || l.document != before):
 			t.Errorf("%s: %v, until %s", name, err, l.document.Expires)
+		}
+	}
+}
+
+// TestHalvesOfLyingServers: what is sealed is a half and a renewal key, and nothing of
+// it stays where it was.
+func TestHalvesOfLyingServers(t *testing.T) {
+	for _, size := range []int{0, 1, licensing.KeySize, licensing.KeySize + exchange.RenewalSize - 1, licensing.KeySize + exchange.RenewalSize + 1} {
+		if _, _, err := takeHalf(make([]byte, size)); !errors.Is(err, ErrLease) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	plain := []byte(strings.Repeat("h", licensing.KeySize) + strings.Repeat("r", exchange.RenewalSize))
+	half, renewal, err := takeHalf(plain)
+	if err != nil || string(half.Bytes()) != strings.Repeat("h", licensing.KeySize) || string(renewal.Bytes()) != strings.Repeat("r", exchange.RenewalSize) {
+		t.Errorf("%v", err)
+	}
+	if !bytes.Equal(plain, make([]byte, len(plain))) {
+		t.Error("the halves are still there")
+	}
+}
+
+// TestAnswersOfLyingServers: no more is read of an answer than one may have.
+func TestAnswersOfLyingServers(t *testing.T) {
+	answer := strings.Repeat("x", exchange.MaxAnswer+1)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
+	defer srv.Close()
+	s := &session{server: licensing.Server{Address: srv.Listener.Addr().String()}, http: srv.Client()}
+	for _, tt := range []struct {
+		length int
+		want   string
+	}{{exchange.MaxAnswer + 1, "an answer of more than"}, {exchange.MaxAnswer, "not a message"}} {
+		length, want := tt.length, tt.want
+		answer = answer[:length]
+		if err := s.do(t.Context(), exchange.PathEnd, struct{}{}, &exchange.Nothing{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: %v, want %q", length, err, want)
 		}
 	}
 }

@@ -29,9 +29,6 @@ func (p *proof) run(ctx context.Context, server licensing.Server) (*Lease, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLocal, err)
 	}
-	if len(self.EKs) == 0 {
-		return nil, fmt.Errorf("%w has no EK certificate", errLocal)
-	}
 	key, err := guest.NewReleaseKey(ctx, p.options.TPM, quote.DefaultGuestPCRs())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLocal, err)
@@ -112,18 +109,26 @@ func (p *proof) open(ctx context.Context, s *session, self guest.Identity, key *
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLocal, err)
 	}
-	if len(plain) != licensing.KeySize+exchange.RenewalSize {
-		clear(plain)
-		return nil, fmt.Errorf("%w: a half of %d bytes", ErrLease, len(plain))
-	}
-	if l.renewal, err = licensing.TakeKey(plain[licensing.KeySize:]); err != nil {
-		return nil, err
-	}
-	half, err := licensing.TakeKey(plain[:licensing.KeySize])
+	half, renewal, err := takeHalf(plain)
 	if err != nil {
 		return nil, err
 	}
 	defer half.Wipe()
+	l.renewal = renewal
 	l.key = licensing.Join(p.half, half)
 	return l, nil
+}
+
+// takeHalf takes apart what a grant seals, and wipes it: the server's half of the key,
+// and the key that renews the lease.
+func takeHalf(plain []byte) (half, renewal licensing.Key, err error) {
+	defer clear(plain)
+	if len(plain) != licensing.KeySize+exchange.RenewalSize {
+		return licensing.Key{}, licensing.Key{}, fmt.Errorf("%w: a half of %d bytes", ErrLease, len(plain))
+	}
+	if renewal, err = licensing.TakeKey(plain[licensing.KeySize:]); err != nil {
+		return licensing.Key{}, licensing.Key{}, err
+	}
+	half, err = licensing.TakeKey(plain[:licensing.KeySize])
+	return half, renewal, err
 }
