@@ -43,11 +43,13 @@
 // with one block so that its tag stays, and then the vendor's signature over
 // the tags says nothing about what the chunks hold. The key is in every guest
 // that runs the model, so one of them gone bad could forge the model for all.
-// The table therefore also has the SHA-256 of each chunk's ciphertext, unless
+// The table therefore also has the BLAKE3 of each chunk's ciphertext, unless
 // the vendor decides that those who have the key are trusted (Sealer.TagsOnly).
 // The choice is in the signed manifest; a reader cannot be talked out of it.
-// The digests cost time, SHA-256 being about half as fast as AES-GCM where both
-// are in hardware, and let anyone check a container without its key.
+// The digests cost time, BLAKE3 being about as fast as AES-GCM, and let anyone
+// check a container without its key. Version 1 of the format has SHA-256 in their
+// place, which takes more than twice as long; it is read, and not made. A manifest
+// names its version and its digests, and has to have a pair that exists.
 //
 // # Memory
 //

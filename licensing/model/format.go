@@ -38,7 +38,7 @@ const (
 	headerSize   = len(headerMagic) + saltSize + sha256.Size
 	trailerSize  = 8 + 8 + 8 + len(trailerMagic)
 	tagSize      = 16
-	maxEntry     = tagSize + sha256.Size // tag, digest
+	maxEntry     = tagSize + digestSize // tag, digest
 	maxTable     = (MaxData/ChunkSize + MaxFiles) * maxEntry
 )
 

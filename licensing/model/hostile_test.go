@@ -121,8 +121,10 @@ func TestManifestsThatAreNotCanonicalAreRefused(t *testing.T) {
 		{`"name":"a"`, `"name":"b"`},
 		{`"name":"a"`, `"name":"../a"`},
 		{`"name":"a"`, `"name":""`},
-		{`"digests":"sha256"`, `"digests":"md5"`},
-		{`ovsa-model/v1`, `ovsa-model/v2`},
+		{`"digests":"blake3"`, `"digests":"md5"`},
+		{`"digests":"blake3"`, `"digests":"sha256"`}, // version 1's
+		{`ovsa-model/v2`, `ovsa-model/v1`},           // which has no BLAKE3
+		{`ovsa-model/v2`, `ovsa-model/v3`},
 		{`"model_guid":"0b9a4d1e`, `"model_guid":"0B9A4D1E`},
 		{`"header_sha256":"`, `"header_sha256":"0`},
 		{`"table_sha256":"`, `"table_sha256":"0`},
@@ -139,7 +141,7 @@ func TestManifestsThatAreNotCanonicalAreRefused(t *testing.T) {
 	for _, change := range [][2]string{
 		{`"size":100`, `"size":99`},
 		{`"size":100`, `"size":101`},
-		{`"digests":"sha256"`, `"digests":"none"`},
+		{`"digests":"blake3"`, `"digests":"none"`},
 		{`,{"chunks":2,"name":"b","size":2097152}`, ``},
 		{`"size":2097152}`, `"size":2097152},{"chunks":1,"name":"c","size":0}`},
 	} {

@@ -2,11 +2,15 @@ package model
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"lukechampine.com/blake3"
 
 	"github.com/ovsactl/ovsactl/licensing"
 )
@@ -31,10 +35,37 @@ const (
 	maxDescription = 4096
 	maxVersion     = licensing.MaxVersion
 
-	formatName   = "ovsa-model/v1"
-	digestSHA256 = "sha256"
+	formatName  = "ovsa-model/v2"
+	formatName1 = "ovsa-model/v1" // which is read, and not made
+
+	digestBLAKE3 = "blake3"
+	digestSHA256 = "sha256" // of version 1
 	digestNone   = "none"
+
+	digestSize = 32
 )
+
+// digests are what each version may have of its chunks.
+func digests(format string) []string {
+	switch format {
+	case formatName:
+		return []string{digestBLAKE3, digestNone}
+	case formatName1:
+		return []string{digestSHA256, digestNone}
+	}
+	return nil
+}
+
+// hashOf is the digest of that name; nil for none.
+func hashOf(digests string) func([]byte) [digestSize]byte {
+	switch digests {
+	case digestBLAKE3:
+		return blake3.Sum256
+	case digestSHA256:
+		return sha256.Sum256
+	}
+	return nil
+}
 
 // manifest is what the vendor signs. Its one encoding is RFC 8785 (JCS), which
 // is what encoding/json writes for these types as long as the fields are in
@@ -42,7 +73,7 @@ const (
 type manifest struct {
 	Chunk       int            `json:"chunk_size"`
 	Description string         `json:"description"`
-	Digests     string         `json:"digests"` // of chunks: sha256 or none
+	Digests     string         `json:"digests"` // of chunks: blake3 or none
 	Files       []manifestFile `json:"files"`
 	Format      string         `json:"format"`
 	Header      string         `json:"header_sha256"`
@@ -90,14 +121,15 @@ func parseManifest(b []byte) (manifest, error) {
 }
 
 func (m manifest) check() error {
-	if m.Format != formatName {
-		return fmt.Errorf("format %q, want %q", m.Format, formatName)
+	allowed := digests(m.Format)
+	if allowed == nil {
+		return fmt.Errorf("format %q, want %q or %q", m.Format, formatName, formatName1)
 	}
 	if m.Chunk != ChunkSize {
 		return fmt.Errorf("chunks of %d bytes, want %d", m.Chunk, ChunkSize)
 	}
-	if m.Digests != digestSHA256 && m.Digests != digestNone {
-		return fmt.Errorf("digests %q, want %q or %q", m.Digests, digestSHA256, digestNone)
+	if !slices.Contains(allowed, m.Digests) {
+		return fmt.Errorf("digests %q, want one of %q", m.Digests, allowed)
 	}
 	if !isHex(m.Header) || !isHex(m.Table) {
 		return fmt.Errorf("a digest that is not 64 lower-case hexadecimal digits")

@@ -34,6 +34,7 @@ type Container struct {
 	digest Digest
 	files  []extent
 	table  *table
+	hash   func([]byte) [digestSize]byte // of chunks; nil for none
 }
 
 // extent is a file and where it is.
@@ -102,6 +103,7 @@ func (c *Container) place(m manifest, l layout) error {
 	if at != l.tableAt() || number*int64(m.entrySize()) != l.table {
 		return fmt.Errorf("%w: its lengths are not the signed ones", ErrTampered)
 	}
+	c.hash = hashOf(m.Digests)
 	c.table = &table{r: c.r, at: at, length: l.table, entry: m.entrySize()}
 	return nil
 }
@@ -123,7 +125,7 @@ func (c *Container) Files() []File {
 
 // HasDigests tells whether the chunks have digests, so that the signature binds
 // the content also against those who have the key, and Check can be used.
-func (c *Container) HasDigests() bool { return c.table.entry == maxEntry }
+func (c *Container) HasDigests() bool { return c.hash != nil }
 
 // Check compares every chunk with its digest, which needs no key. A container
 // without digests is an error.
@@ -180,7 +182,7 @@ func (c *Container) load(i int, s *slot) error {
 	if err := readAt(c.r, s.buf[:s.n], f.at+off); err != nil {
 		return err
 	}
-	if len(entry) == maxEntry && sha256.Sum256(s.buf[:s.n]) != [sha256.Size]byte(entry[tagSize:]) {
+	if c.hash != nil && c.hash(s.buf[:s.n]) != [digestSize]byte(entry[tagSize:]) {
 		return fmt.Errorf("%w: chunk %d", ErrTampered, s.at.index)
 	}
 	copy(s.buf[s.n:], entry[:tagSize])

@@ -28,7 +28,7 @@ type Sealer struct {
 	Sign func(payload []byte) ([]byte, error)
 
 	// TagsOnly leaves the chunks' digests out. Sealing and opening are then
-	// more than twice as fast, and those who have the key can forge content
+	// about twice as fast, and those who have the key can forge content
 	// under the vendor's signature; see the package's documentation.
 	TagsOnly bool
 
@@ -190,8 +190,8 @@ func readFull(r io.Reader, b []byte) (n int, end bool, err error) {
 func (s *sealing) work(c *slot) error {
 	sealed := c.file.seal(c.buf[:c.n], c.at)
 	copy(c.entry[:], sealed[c.n:])
-	if !s.TagsOnly {
-		sum := sha256.Sum256(sealed[:c.n])
+	if hash := hashOf(s.digests()); hash != nil {
+		sum := hash(sealed[:c.n])
 		copy(c.entry[tagSize:], sum[:])
 	}
 	return nil
@@ -218,7 +218,7 @@ func (s *sealing) digests() string {
 	if s.TagsOnly {
 		return digestNone
 	}
-	return digestSHA256
+	return digestBLAKE3
 }
 
 // finish writes what follows the ciphertext.

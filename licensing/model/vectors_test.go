@@ -125,7 +125,7 @@ func compare(t *testing.T, name string, want []byte) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(got), string(want)); diff != "" {
-		t.Errorf("%s is not what this package makes: a reader of version 1 must read both\n%s", name, diff)
+		t.Errorf("%s is not what this package makes: a reader of version 2 must read both\n%s", name, diff)
 	}
 }
 

@@ -15,7 +15,7 @@ const (
 	minRenewals = 3000.0
 	maxP99      = 100.0 // ms, at half of that
 	maxSlope    = 1.25  // from one stored licence to the most
-	minGCM      = 0.8   // of AES-256-GCM's limit, for each core
+	minGCM      = 0.6   // of AES-256-GCM's limit, for each core
 )
 
 // RenderLicensing writes the page of licensing.
@@ -178,7 +178,7 @@ func containers(w io.Writer, rs Results) {
 	}
 	fmt.Fprint(w, `A model of 128 MiB from and to memory, beside what AES-256-GCM alone does on as many
 cores, in Go's crypto/cipher and in `+"`openssl speed -evp aes-256-gcm`"+`. The digests,
-which are the default, are SHA-256 of every chunk under the ISV's signature: without
+which are the default, are BLAKE3 of every chunk under the ISV's signature: without
 them (tags only) those who have the model's key could make other content under it.
 
 `)
@@ -193,15 +193,30 @@ them (tags only) those who have the model's key could make other content under i
 				}
 				t.row(fmt.Sprintf("%s, %s, %s cores", strings.ToLower(direction), strings.Replace(kind, "sonly", "s only", 1), cores),
 					size(r.Values["MB/s"]*1e6)+" / s", percent(r.Values["gcm/core"]), percent(r.Values["openssl/core"]))
-				if kind != "age" && cores == "1" {
-					goal.add(fmt.Sprintf("%s of openssl, per core: %s, %s", percent(minGCM), strings.ToLower(direction), strings.Replace(kind, "sonly", "s only", 1)),
-						percent(r.Values["openssl/core"]), r.Values["openssl/core"] >= minGCM)
+				if kind == "digests" {
+					goal.add(fmt.Sprintf("%s of crypto/cipher, per core: %s, %s cores", percent(minGCM), strings.ToLower(direction), cores),
+						percent(r.Values["gcm/core"]), r.Values["gcm/core"] >= minGCM)
+					besideAge(goal, rs, direction, cores, r.Values["MB/s"])
 				}
 			}
 		}
 	}
 	t.write(w)
 	goal.finish(w)
+}
+
+// besideAge compares a container's speed with age's on as many cores: as fast on one,
+// and twice as fast on more, of which age uses one.
+func besideAge(goal *targets, rs Results, direction, cores string, speed float64) {
+	age, ok := rs.Value(direction+"/age/cores="+cores, "MB/s")
+	if !ok {
+		return
+	}
+	times, want := 1.0, "as fast as age"
+	if cores != "1" {
+		times, want = 2, "twice as fast as age"
+	}
+	goal.add(fmt.Sprintf("%s: %s, %s cores", want, strings.ToLower(direction), cores), fmt.Sprintf("%.2f x", speed/age), speed >= times*age)
 }
 
 func plural(n int, what string) string {
