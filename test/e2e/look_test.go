@@ -22,6 +22,8 @@ func (s *story) look(t *testing.T) {
 		want string // of stdout
 	}{
 		{"exec in all", []string{"exec", "-f", s.file, "--all", "--", "hostname"}, 0, "runtime | ovsa-runtime\n"},
+		{"exec as JSON", []string{"exec", "-f", s.file, "--all", "--json", "--", "sh", "-c", "echo out; exit 7"}, 1, `{"role":"runtime","stream":"stdout","line":"out"}`},
+		{"exec's exit code as JSON", []string{"exec", "-f", s.file, "runtime", "--json", "--", "sh", "-c", "exit 7"}, 7, `{"role":"runtime","exit":7,`},
 		{"exec's exit code", []string{"exec", "-f", s.file, "runtime", "--", "sh", "-c", "echo out; exit 7"}, 7, "out\n"},
 		{"ssh's exit code", []string{"ssh", "-f", s.file, "runtime", "--", "sh", "-c", "exit 9"}, 9, ""},
 		{"ssh's arguments", []string{"ssh", "-f", s.file, "runtime", "--", "printf", "%s|", "a b", "$HOME", "*"}, 0, "a b|$HOME|*|"},

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/remote"
 	"github.com/ovsactl/ovsactl/vm"
 )
 
@@ -26,7 +29,10 @@ func newExecCommand(env Env) *cobra.Command {
 		Long: `Exec runs a command in the guests of the roles, or in all running ones with
 --all. With more than one, each line of output begins with its role. It exits
 with the command's exit status where there is one role, else with 1 when the
-command failed in any.`,
+command failed in any.
+
+With --json it prints JSON lines, and reads no input: role, stream and line for
+each line of output; role, exit and error when a role's command has ended.`,
 		Example: `  ovsactl exec --all -- uptime
   ovsactl exec isv_dev runtime -- sudo apt-get update`,
 		Args:              cobra.MinimumNArgs(1),
@@ -48,12 +54,13 @@ command failed in any.`,
 	flags.register(cmd)
 	opts.how.register(cmd)
 	cmd.Flags().BoolVarP(&opts.all, "all", "a", false, "every role with a running guest")
+	cmd.Flags().BoolVar(&opts.json, "json", false, "print JSON lines: each line of output, and each end")
 	cmd.Flags().IntVar(&opts.parallelism, "parallelism", 8, "how many guests at once")
 	return cmd
 }
 
 type execOptions struct {
-	all         bool
+	all, json   bool
 	parallelism int
 	how         login
 }
@@ -70,38 +77,78 @@ func execGuests(ctx context.Context, env Env, g *guests, opts execOptions, roles
 	}
 	slices.Sort(roles)
 	roles = slices.Compact(roles)
-	if len(roles) == 1 {
+	if len(roles) == 1 && !opts.json {
 		return passExit(execOne(ctx, g, roles[0], opts.how, argv, streams{env.Stdin, env.Stdout, env.Stderr}))
 	}
 	var mu sync.Mutex // one line at a time
-	failed := false
+	var failed error  // of one of them
 	var group errgroup.Group
 	group.SetLimit(max(1, opts.parallelism))
 	width := len(slices.MaxFunc(roles, func(a, b string) int { return len(a) - len(b) }))
 	for _, role := range roles {
 		group.Go(func() error {
 			prefix := fmt.Sprintf("%-*s | ", width, role)
-			out, errs := &lineWriter{mu: &mu, w: env.Stdout, prefix: prefix}, &lineWriter{mu: &mu, w: env.Stderr, prefix: prefix}
+			out, errs := &lineWriter{mu: &mu, w: env.Stdout, layout: behind(prefix)}, &lineWriter{mu: &mu, w: env.Stderr, layout: behind(prefix)}
+			if opts.json {
+				out = &lineWriter{mu: &mu, w: env.Stdout, layout: asOutput(role, "stdout")}
+				errs = &lineWriter{mu: &mu, w: env.Stdout, layout: asOutput(role, "stderr")}
+			}
 			err := execOne(ctx, g, role, opts.how, argv, streams{nil, out, errs})
 			out.flush()
 			errs.flush()
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed = true
+			mu.Lock()
+			defer mu.Unlock()
+			failed = cmp.Or(failed, err)
+			switch {
+			case opts.json:
+				return json.NewEncoder(env.Stdout).Encode(endOf(role, err))
+			case err != nil:
 				fmt.Fprintf(env.Stderr, "%s%v\n", prefix, err)
 			}
 			return nil
 		})
 	}
-	group.Wait()
-	switch {
-	case failed && ctx.Err() != nil:
-		return exitStatus(exitInterrupted)
-	case failed:
-		return exitStatus(exitError)
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	return nil
+	var exit *remote.ExitError
+	switch {
+	case failed == nil:
+		return nil
+	case ctx.Err() != nil:
+		return exitStatus(exitInterrupted)
+	case len(roles) == 1 && errors.As(failed, &exit):
+		return exitStatus(exit.Code)
+	}
+	return exitStatus(exitError)
+}
+
+// outputJSON is a line that a command printed, in exec --json.
+type outputJSON struct {
+	Role   string `json:"role"`
+	Stream string `json:"stream"` // stdout or stderr
+	Line   string `json:"line"`
+}
+
+// endedJSON is the end of a role's command, in exec --json.
+type endedJSON struct {
+	Role  string `json:"role"`
+	Exit  *int   `json:"exit"` // null where it did not run, or was cut off
+	Error string `json:"error,omitempty"`
+}
+
+func endOf(role string, err error) endedJSON {
+	e := endedJSON{Role: role}
+	var exit *remote.ExitError
+	switch {
+	case err == nil:
+		e.Exit = new(int)
+		return e
+	case errors.As(err, &exit):
+		e.Exit = &exit.Code
+	}
+	e.Error = err.Error()
+	return e
 }
 
 type streams struct {
@@ -121,12 +168,28 @@ func execOne(ctx context.Context, g *guests, role string, how login, argv []stri
 // maxLine is where a line without an end is cut.
 const maxLine = 64 << 10
 
-// lineWriter writes whole lines, each behind a prefix, and shares its target.
+// lineWriter writes whole lines, laid out one by one, and shares its target.
 type lineWriter struct {
 	mu     *sync.Mutex
 	w      io.Writer
-	prefix string
+	layout func(line string) string
 	buf    []byte
+}
+
+// behind has a line behind a prefix.
+func behind(prefix string) func(string) string {
+	return func(line string) string { return prefix + line }
+}
+
+// asOutput has it as an outputJSON.
+func asOutput(role, stream string) func(string) string {
+	return func(line string) string {
+		b, err := json.Marshal(outputJSON{role, stream, line}) // strings alone: it cannot fail
+		if err != nil {
+			panic(err)
+		}
+		return string(b)
+	}
 }
 
 func (l *lineWriter) Write(p []byte) (int, error) {
@@ -157,6 +220,6 @@ func (l *lineWriter) flush() {
 func (l *lineWriter) print(line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err := fmt.Fprintf(l.w, "%s%s\n", l.prefix, bytes.TrimRight(line, "\r\n"))
+	_, err := fmt.Fprintln(l.w, l.layout(string(bytes.TrimRight(line, "\r\n"))))
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclwrite"
@@ -19,7 +20,7 @@ import (
 )
 
 func newFmtCommand(env Env) *cobra.Command {
-	check := false
+	var opts formatting
 	cmd := &cobra.Command{
 		Use:     "fmt [FILE...]",
 		GroupID: "manifest",
@@ -27,25 +28,42 @@ func newFmtCommand(env Env) *cobra.Command {
 		Long: `Fmt rewrites manifests (roles.hcl where none is named) with HCL's own layout
 and prints the names of those that changed. "-" formats standard input to
 standard output. With --check nothing is written, and it exits with 1 when a
-file would change. It exits with 3 when a file is not HCL.`,
+file would change. It exits with 3 when a file is not HCL.
+
+With --json it prints one object: "changed", the names of the files that changed,
+or would.`,
 		Example: `  ovsactl fmt
   ovsactl fmt --check *.hcl
   ovsactl fmt - < roles.hcl`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f := manifestFlags{files: args}
-			return formatFiles(cmd.Context(), env, f.names(), check)
+			return opts.files(cmd.Context(), env, f.names())
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "only list the files that would change")
+	cmd.Flags().BoolVar(&opts.check, "check", false, "only list the files that would change")
+	registerJSON(cmd, &opts.json)
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"hcl"}, cobra.ShellCompDirectiveFilterFileExt)
 	return cmd
 }
 
-func formatFiles(ctx context.Context, env Env, names []string, check bool) error {
-	changed := false
+// formatting is how files are laid out, and what became of them.
+type formatting struct {
+	check, json bool
+	changed     []string
+}
+
+// formattedJSON is fmt --json.
+type formattedJSON struct {
+	Changed []string `json:"changed"`
+}
+
+func (f *formatting) files(ctx context.Context, env Env, names []string) error {
+	if f.json && slices.Contains(names, "-") && !f.check {
+		return usageError("standard output is the manifest", "--json is for files, or with --check")
+	}
 	bad := error(nil)
 	for _, name := range names {
-		differs, err := formatFile(ctx, env, name, check)
+		err := f.file(ctx, env, name)
 		var told exitStatus
 		if errors.As(err, &told) {
 			bad = told
@@ -54,22 +72,26 @@ func formatFiles(ctx context.Context, env Env, names []string, check bool) error
 		if err != nil {
 			return err
 		}
-		changed = changed || differs
+	}
+	if f.json {
+		if err := writeIndented(env.Stdout, formattedJSON{append([]string{}, f.changed...)}); err != nil {
+			return err
+		}
 	}
 	switch {
 	case bad != nil:
 		return bad
-	case changed && check:
+	case len(f.changed) > 0 && f.check:
 		return exitStatus(exitError)
 	}
 	return nil
 }
 
-// formatFile formats one file and tells whether that changes it.
-func formatFile(ctx context.Context, env Env, name string, check bool) (bool, error) {
+// file formats one file.
+func (f *formatting) file(ctx context.Context, env Env, name string) error {
 	src, err := interruptibly(ctx, func() ([]byte, error) { return readSource(env, name) })
 	if err != nil {
-		return false, err
+		return err
 	}
 	if name == "-" {
 		name = stdinName
@@ -80,24 +102,26 @@ func formatFile(ctx context.Context, env Env, name string, check bool) (bool, er
 		if file != nil {
 			files[name] = file
 		}
-		return false, reportDiagnostics(env, files, diags)
+		return reportDiagnostics(env, files, diags)
 	}
 	out := hclwrite.Format(src)
-	differs := !bytes.Equal(src, out)
 	switch {
-	case name == stdinName && !check:
+	case name == stdinName && !f.check:
 		_, err = env.Stdout.Write(out)
-		return differs, err
-	case !differs:
-		return false, nil
-	case !check:
-		err = replaceFile(name, out)
+		return err
+	case bytes.Equal(src, out):
+		return nil
+	case !f.check:
+		if err := replaceFile(name, out); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return differs, err
+	f.changed = append(f.changed, name)
+	if f.json {
+		return nil
 	}
 	_, err = fmt.Fprintln(env.Stdout, name)
-	return differs, err
+	return err
 }
 
 func readSource(env Env, name string) ([]byte, error) {

@@ -201,7 +201,7 @@ func TestFreshLines(t *testing.T) {
 
 func TestLineWriterCutsEndlessLines(t *testing.T) {
 	var out bytes.Buffer
-	w := &lineWriter{mu: &sync.Mutex{}, w: &out, prefix: "a | "}
+	w := &lineWriter{mu: &sync.Mutex{}, w: &out, layout: behind("a | ")}
 	if _, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 3*maxLine)+"\nend")); err != nil {
 		t.Fatal(err)
 	}

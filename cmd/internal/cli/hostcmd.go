@@ -79,7 +79,7 @@ that are not ok follows. Exits 1 when something required is missing.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 
@@ -146,7 +146,7 @@ func printFixes(env Env, lines []hostcheck.Line) error {
 
 func newHostPrepareCommand(env Env) *cobra.Command {
 	var flags hostFlags
-	var dryRun bool
+	var dryRun, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "prepare",
 		Short: "Install and set up what this machine lacks",
@@ -163,29 +163,48 @@ there already is left alone.`,
 				return err
 			}
 			actions := h.Actions(hostcheck.Gather(cmd.Context(), h, hostcheck.Probes{}))
-			if len(actions) == 0 {
+			if len(actions) == 0 && !asJSON {
 				_, err := fmt.Fprintln(env.Stdout, "Nothing to do: this host is prepared.")
 				return err
 			}
-			if !dryRun && os.Geteuid() != 0 {
+			if !dryRun && os.Geteuid() != 0 && len(actions) > 0 {
 				return hint.Wrap(errors.New("preparing a host needs root"), "sudo ovsactl host prepare; see first what it would do with --dry-run")
 			}
+			done := preparedJSON{Actions: []string{}, DryRun: dryRun}
 			for _, a := range actions {
+				done.Actions = append(done.Actions, a.What)
+				if dryRun && asJSON {
+					continue
+				}
 				if dryRun {
 					fmt.Fprintln(env.Stdout, "would", a.What)
 					continue
 				}
-				fmt.Fprintln(env.Stdout, a.What)
+				say := env.Stdout
+				if asJSON {
+					say = env.Stderr
+				}
+				fmt.Fprintln(say, a.What)
 				if err := a.Do(cmd.Context()); err != nil {
 					return fmt.Errorf("%s: %w", a.What, err)
 				}
+			}
+			if asJSON {
+				return writeIndented(env.Stdout, done)
 			}
 			return nil
 		},
 	}
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	registerJSON(cmd, &asJSON)
 	return cmd
+}
+
+// preparedJSON is host prepare --json.
+type preparedJSON struct {
+	Actions []string `json:"actions"` // in their order; none when nothing was to be done
+	DryRun  bool     `json:"dry_run,omitempty"`
 }
 
 // hostProbes wires the checks that other packages know how to make.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -94,7 +95,7 @@ a guest of it gets its first-boot data, size of its disk, and what it takes up.`
 		},
 	}
 	host.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 
@@ -161,6 +162,7 @@ func newImageBuildCommand(env Env) *cobra.Command {
 	var manifest manifestFlags
 	var dataDir string
 	var only []string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "build [ROLES.hcl...]",
 		Short: "Build or fetch the images of a manifest now",
@@ -183,6 +185,7 @@ does not.`,
 			if err != nil {
 				return err
 			}
+			built := []builtJSON{}
 			for _, img := range images {
 				view := newImageProgress(env, img.Name)
 				made, err := cache.Ensure(cmd.Context(), imageSource(img), view.report)
@@ -190,7 +193,13 @@ does not.`,
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(env.Stdout, "%s\t%s\t%s\n", img.Name, made.Digest, made.Path)
+				built = append(built, builtJSON{img.Name, made.Digest, made.Path})
+				if !asJSON {
+					fmt.Fprintf(env.Stdout, "%s\t%s\t%s\n", img.Name, made.Digest, made.Path)
+				}
+			}
+			if asJSON {
+				return writeIndented(env.Stdout, built)
 			}
 			return nil
 		},
@@ -198,7 +207,23 @@ does not.`,
 	manifest.register(cmd)
 	cmd.Flags().StringVar(&dataDir, "data-dir", "", "data directory (default that of the manifest's host)")
 	cmd.Flags().StringArrayVar(&only, "only", nil, "only the image of this `name`; may be repeated")
+	registerJSON(cmd, &asJSON)
 	return cmd
+}
+
+// builtJSON is one image in image build --json.
+type builtJSON struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+	Path   string `json:"path"`
+}
+
+// removedJSON is one image in image rm --json and image prune --json.
+type removedJSON struct {
+	Digest string `json:"digest"`
+	Origin string `json:"origin,omitempty"`
+	Bytes  int64  `json:"cache_bytes,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"` // it would have been removed
 }
 
 // selectImages returns the manifest's images with these names, or all.
@@ -221,6 +246,7 @@ func selectImages(m *roles.Manifest, only []string) ([]roles.Image, error) {
 
 func newImageRemoveCommand(env Env) *cobra.Command {
 	var host hostFlags
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "rm IMAGE...",
 		Short:   "Remove images from the cache",
@@ -232,6 +258,7 @@ func newImageRemoveCommand(env Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			removed := []removedJSON{}
 			for _, arg := range args {
 				digest, err := cache.Find(cmd.Context(), arg)
 				if err != nil {
@@ -240,18 +267,23 @@ func newImageRemoveCommand(env Env) *cobra.Command {
 				if err := cache.Remove(cmd.Context(), digest); err != nil {
 					return err
 				}
+				removed = append(removed, removedJSON{Digest: digest})
 				fmt.Fprintf(env.Stderr, "removed %s\n", shortDigest(digest))
+			}
+			if asJSON {
+				return writeIndented(env.Stdout, removed)
 			}
 			return nil
 		},
 	}
 	host.register(cmd)
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 
 func newImagePruneCommand(env Env) *cobra.Command {
 	var host hostFlags
-	var all bool
+	var all, asJSON bool
 	var opts image.PruneOptions
 	cmd := &cobra.Command{
 		Use:   "prune",
@@ -276,6 +308,13 @@ builds and downloads that were interrupted.`,
 				return err
 			}
 			removed, err := cache.Prune(cmd.Context(), opts)
+			if asJSON {
+				list := []removedJSON{}
+				for _, e := range removed {
+					list = append(list, removedJSON{e.Digest, e.Origin, e.Size, opts.DryRun})
+				}
+				return errors.Join(err, writeIndented(env.Stdout, list))
+			}
 			printPruned(env, removed, opts.DryRun)
 			return err
 		},
@@ -283,6 +322,7 @@ builds and downloads that were interrupted.`,
 	host.register(cmd)
 	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "only say what would be removed")
 	cmd.Flags().BoolVar(&all, "all", false, "also images that guests were made from; libvirt is not asked")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 

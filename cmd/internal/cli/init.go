@@ -13,7 +13,8 @@ import (
 )
 
 func newInitCommand(env Env) *cobra.Command {
-	return &cobra.Command{
+	asJSON := false
+	cmd := &cobra.Command{
 		Use:     "init [FILE]",
 		GroupID: "manifest",
 		Short:   "Write a commented manifest to start from",
@@ -29,16 +30,29 @@ named, standard output for "-"). It never replaces a file.`,
 				name = args[0]
 			}
 			if name == "-" {
+				if asJSON {
+					return usageError("standard output is the manifest", "--json is for a file")
+				}
 				_, err := env.Stdout.Write(examples.Quickstart())
 				return err
 			}
 			if err := writeNew(name, examples.Quickstart()); err != nil {
 				return err
 			}
+			if asJSON {
+				return writeIndented(env.Stdout, writtenJSON{name})
+			}
 			_, err := fmt.Fprintf(env.Stderr, "Wrote %s. What it would do:\n\n    ovsactl plan %s\n", name, name)
 			return err
 		},
 	}
+	registerJSON(cmd, &asJSON)
+	return cmd
+}
+
+// writtenJSON is what a verb wrote.
+type writtenJSON struct {
+	File string `json:"file"`
 }
 
 // unwritable adds a hint to an error of a path that the user named.

@@ -39,6 +39,7 @@ A lab's network has no way out. Build or fetch images outside first.`,
 
 func newLabUpCommand(env Env, name *string) *cobra.Command {
 	var host hostFlags
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a lab; one that runs is left alone",
@@ -61,6 +62,9 @@ directory is the lab's own, except for the image cache in it.`,
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return writeIndented(env.Stdout, labUpJSON{l, started})
+			}
 			if !started {
 				fmt.Fprintf(env.Stdout, "lab %s is up since %s\n", l.Name, l.Since.Format(time.RFC3339))
 				return nil
@@ -70,7 +74,19 @@ directory is the lab's own, except for the image cache in it.`,
 		},
 	}
 	host.register(cmd)
+	registerJSON(cmd, &asJSON)
 	return cmd
+}
+
+// labUpJSON is lab up --json.
+type labUpJSON struct {
+	lab.Lab
+	Started bool `json:"started"` // and not up before
+}
+
+// labDownJSON is lab down --json.
+type labDownJSON struct {
+	Name string `json:"name"`
 }
 
 func newLabRunCommand(env Env, name *string) *cobra.Command {
@@ -155,12 +171,13 @@ data directory in it.`,
 			return w.Flush()
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 
 func newLabDownCommand(env Env, name *string) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "End a lab with everything in it",
 		Long: `Ends a lab: its guests, daemons, network and files are gone, whatever they were
@@ -172,10 +189,15 @@ doing. Ending one that does not run is fine.`,
 			if err := lab.Down(cmd.Context(), *name); err != nil {
 				return err
 			}
+			if asJSON {
+				return writeIndented(env.Stdout, labDownJSON{*name})
+			}
 			_, err := fmt.Fprintf(env.Stdout, "lab %s is gone\n", *name)
 			return err
 		},
 	}
+	registerJSON(cmd, &asJSON)
+	return cmd
 }
 
 // labInner is the command line of one of the verbs that a lab runs itself by.

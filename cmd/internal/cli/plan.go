@@ -58,7 +58,7 @@ there are none.`,
 	manifest.register(cmd)
 	which.register(env, cmd)
 	which.registerPrune(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
 	return cmd
 }

@@ -134,15 +134,26 @@ func inGroup(id string, cmds ...*cobra.Command) []*cobra.Command {
 }
 
 func newVersionCommand(env Env) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Long: `Prints the program's name and version on one line. The version is that of the
 last tag, with the commit where there are later ones.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return writeIndented(env.Stdout, versionJSON{buildinfo.Version()})
+			}
 			_, err := fmt.Fprintln(env.Stdout, "ovsactl", buildinfo.Version())
 			return err
 		},
 	}
+	registerJSON(cmd, &asJSON)
+	return cmd
+}
+
+// versionJSON is version --json.
+type versionJSON struct {
+	Version string `json:"version"`
 }

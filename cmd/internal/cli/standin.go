@@ -40,7 +40,7 @@ next start on.`,
 			return runStandIn(cmd.Context(), env, args[0], asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 

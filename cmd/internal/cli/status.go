@@ -49,7 +49,7 @@ unbound or missing; "simulated" means that the host's TPM is a stand-in.`,
 		},
 	}
 	manifest.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	packages.register(cmd)
 	return cmd
 }

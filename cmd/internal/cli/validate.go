@@ -65,6 +65,11 @@ func validateJSON(ctx context.Context, env Env, flags *manifestFlags) error {
 	return nil
 }
 
+// registerJSON adds the flag of verbs that print one value for programs.
+func registerJSON(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
 func writeIndented(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

@@ -108,7 +108,7 @@ does that.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 
@@ -193,7 +193,7 @@ it is the one that this host wrote.`,
 	flags.register(cmd)
 	evidence.register(cmd)
 	cmd.Flags().BoolVar(&allowUnenrolled, "allow-unenrolled", false, "only warn when no attestation CA has certified the host's key")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	return cmd
 }
 
@@ -294,6 +294,7 @@ func writeVerification(out io.Writer, r roleTPM, v vtpm.Verification, asJSON boo
 
 func newVTPMRebindCommand(env Env) *cobra.Command {
 	var flags hostFlags
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "rebind ROLE",
 		Short: "Make the host's TPM vouch for a role's vTPM anew",
@@ -311,10 +312,20 @@ enrolled or its firmware was updated, when the guest is not to be started yet.`,
 			if err := r.host.Bind(cmd.Context(), r.id); err != nil {
 				return r.explain(err)
 			}
+			if asJSON {
+				return writeIndented(env.Stdout, reboundJSON{r.role, r.id.UUID})
+			}
 			_, err = fmt.Fprintf(env.Stdout, "role.%s is bound to the host's TPM.\n", r.role)
 			return err
 		},
 	}
 	flags.register(cmd)
+	registerJSON(cmd, &asJSON)
 	return cmd
+}
+
+// reboundJSON is vtpm rebind --json.
+type reboundJSON struct {
+	Role string `json:"role"`
+	UUID string `json:"uuid"`
 }
