@@ -152,7 +152,8 @@ func (l *Ledger) Audit(ctx context.Context, after int64, f func(seq int64, e Ent
 // the hash of the last, which a prudent administrator keeps elsewhere: a log
 // that was cut short and its head with it still verifies. Such a hash, known, has to
 // be that of an entry; nil asks for none. ErrTampered says which entry does not follow
-// from those before it.
+// from those before it. ErrUnknown says that known is none that is here, and may be
+// that of an entry which was archived: see Chain.
 func (l *Ledger) VerifyAudit(ctx context.Context, known []byte) (entries int64, last [sha256.Size]byte, err error) {
 	var end head
 	if err := end.read(ctx, l.db, ""); err != nil {
@@ -161,6 +162,7 @@ func (l *Ledger) VerifyAudit(ctx context.Context, known []byte) (entries int64, 
 	if entries, last, err = l.base(ctx); err != nil {
 		return 0, last, err
 	}
+	begin := entries
 	found := known == nil || bytes.Equal(known, last[:])
 	err = l.eachEntry(ctx, entries, func(seq int64, entry, hash []byte) error {
 		if seq > end.seq {
@@ -182,6 +184,9 @@ func (l *Ledger) VerifyAudit(ctx context.Context, known []byte) (entries int64, 
 	}
 	if err == nil && (entries != end.seq || last != end.hash) {
 		err = fmt.Errorf("%w: it ends with entry %d, and should with %d", ErrTampered, entries, end.seq)
+	}
+	if err == nil && !found && begin > 0 {
+		err = fmt.Errorf("%w: %x", ErrUnknown, known)
 	}
 	if err == nil && !found {
 		err = fmt.Errorf("%w: no entry has the hash %x: it was cut short, or is another log", ErrTampered, known)

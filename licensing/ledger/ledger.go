@@ -33,6 +33,7 @@ var (
 	ErrCopied     = errors.New("the guest's TPM is a copy")
 	ErrNoGuest    = errors.New("no such guest")
 	ErrTampered   = errors.New("the audit log was changed")
+	ErrUnknown    = errors.New("no entry in the database has this hash")
 )
 
 // Type says what a licence limits.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -99,6 +100,11 @@ func (l *Ledger) DropAudit(ctx context.Context, last int64, now time.Time) error
 // Chain verifies archived entries that follow each other, from the first ever or from
 // where an earlier archive ended.
 type Chain struct {
+	// Known is the hash of an entry to look for; nil for none.
+	Known []byte
+	// Found says that it is that of one.
+	Found bool
+
 	seq  int64
 	hash [sha256.Size]byte
 	any  bool
@@ -114,6 +120,7 @@ func (c *Chain) Add(a Archived) error {
 		return fmt.Errorf("entry %d: %w", a.Seq, ErrTampered)
 	}
 	c.seq, c.hash = a.Seq, want
+	c.Found = c.Found || bytes.Equal(c.Known, want[:])
 	return nil
 }
 

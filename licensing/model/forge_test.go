@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"lukechampine.com/blake3"
+
+	"github.com/ovsactl/ovsactl/licensing"
 )
 
 // double multiplies by x in the field of GHASH, whose bits are written from the
@@ -42,21 +44,21 @@ func multiply(a, b [16]byte) (out [16]byte) {
 
 // forge changes one block of the first file's first chunk as it likes, and
 // repairs the tag in the next. All it needs is the model key.
-func forge(t *testing.T, dat []byte) []byte {
+func forge(t *testing.T, key licensing.Key, dat []byte) []byte {
 	t.Helper()
 	h, err := readHeader(bytes.NewReader(dat), int64(len(dat)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := newRoot(testKey(), h.salt)
+	keys, err := newRoot(key, h.salt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := hkdf.Expand(sha256.New, keys, fileLabel+"\x00\x00\x00\x00", 32)
+	fileKey, err := hkdf.Expand(sha256.New, keys, fileLabel+"\x00\x00\x00\x00", 32)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, err := aes.NewCipher(key)
+	block, err := aes.NewCipher(fileKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +80,12 @@ func TestKeyHoldersCannotForge(t *testing.T) {
 	data := content(1000)
 	s := testSealer()
 	s.TagsOnly = true
-	out, err := attempt(t, forge(t, seal(t, s, file{"f", data})))
+	out, err := attempt(t, forge(t, testKey(), seal(t, s, file{"f", data})))
 	if err != nil || bytes.Equal(out["f"], data) {
 		t.Errorf("tags alone: the forgery was refused (%v): then the digests are not needed", err)
 	}
 	s.TagsOnly = false
-	out, err = attempt(t, forge(t, seal(t, s, file{"f", data})))
+	out, err = attempt(t, forge(t, testKey(), seal(t, s, file{"f", data})))
 	if !errors.Is(err, ErrTampered) || len(out["f"]) > 0 {
 		t.Errorf("with digests: %d bytes, %v", len(out["f"]), err)
 	}
@@ -98,7 +100,7 @@ func TestKeyHoldersCannotForgeAfterOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.table.last = nil // as if another piece had been read since
-	r.b = forge(t, good)
+	r.b = forge(t, testKey(), good)
 	sum := blake3.Sum256(r.b[headerSize : headerSize+1000])
 	copy(r.b[regions(t, good)[2].from+tagSize:], sum[:])
 	m, err := c.Unlock(testKey())

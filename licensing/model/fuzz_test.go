@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// addVectors makes the containers in testdata/vectors seeds.
+// addVectors makes the containers of the test vectors seeds.
 func addVectors(f *testing.F) {
-	paths, err := filepath.Glob("testdata/vectors/*.dat")
+	paths, err := filepath.Glob("testdata/vectors*/*.dat")
 	if err != nil || len(paths) == 0 {
 		f.Fatal(paths, err)
 	}

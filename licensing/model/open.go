@@ -35,6 +35,7 @@ type Container struct {
 	files  []extent
 	table  *table
 	hash   func([]byte) [digestSize]byte // of chunks; nil for none
+	hashed string                        // the name of hash
 }
 
 // extent is a file and where it is.
@@ -103,7 +104,7 @@ func (c *Container) place(m manifest, l layout) error {
 	if at != l.tableAt() || number*int64(m.entrySize()) != l.table {
 		return fmt.Errorf("%w: its lengths are not the signed ones", ErrTampered)
 	}
-	c.hash = hashOf(m.Digests)
+	c.hash, c.hashed = hashOf(m.Digests), m.Digests
 	c.table = &table{r: c.r, at: at, length: l.table, entry: m.entrySize()}
 	return nil
 }
@@ -126,6 +127,10 @@ func (c *Container) Files() []File {
 // HasDigests tells whether the chunks have digests, so that the signature binds
 // the content also against those who have the key, and Check can be used.
 func (c *Container) HasDigests() bool { return c.hash != nil }
+
+// Digests is how the chunks' digests are made: "blake3", "sha256" in version 1 of the
+// format, or "none".
+func (c *Container) Digests() string { return c.hashed }
 
 // Check compares every chunk with its digest, which needs no key. A container
 // without digests is an error.

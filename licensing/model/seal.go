@@ -28,7 +28,7 @@ type Sealer struct {
 	Sign func(payload []byte) ([]byte, error)
 
 	// TagsOnly leaves the chunks' digests out. Sealing and opening are then
-	// about twice as fast, and those who have the key can forge content
+	// nearly twice as fast, and those who have the key can forge content
 	// under the vendor's signature; see the package's documentation.
 	TagsOnly bool
 

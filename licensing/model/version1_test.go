@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,26 +46,19 @@ func TestVersion1(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", one.Name, err)
 		}
-		if c.HasDigests() != (one.Name != "tags-only") || c.Digest().String() != one.Digest {
-			t.Errorf("%s: digests %t, %s", one.Name, c.HasDigests(), c.Digest())
+		want := digestSHA256
+		if one.Name == "tags-only" {
+			want = digestNone
+		}
+		if c.Digests() != want || c.Digest().String() != one.Digest {
+			t.Errorf("%s: digests %s, %s", one.Name, c.Digests(), c.Digest())
 		}
 		if c.HasDigests() {
 			if err := c.Check(t.Context()); err != nil {
 				t.Errorf("%s: %v", one.Name, err)
 			}
 		}
-		b, err := hex.DecodeString(one.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := licensing.TakeKey(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := c.Unlock(key)
-		if err != nil {
-			t.Fatalf("%s: %v", one.Name, err)
-		}
+		m := keyed(t, c, one.Key)
 		defer m.Close()
 		for _, f := range one.Files {
 			if got := decrypt(t, m, f.Name); !bytes.Equal(got, vectorContent(f.Size)) {
@@ -89,6 +83,26 @@ func TestVersion1(t *testing.T) {
 		if err := c.Check(t.Context()); !errors.Is(err, ErrTampered) {
 			t.Errorf("%s: %v", r.Name, err)
 		}
+		if err := keyed(t, c, v.Containers[0].Key).Decrypt(t.Context(), io.Discard, v.Containers[0].Files[0].Name); !errors.Is(err, ErrTampered) {
+			t.Errorf("%s: %v", r.Name, err)
+		}
+	}
+	// Whoever has the key cannot change what is signed in version 1 either.
+	b, err := hex.DecodeString(v.Containers[0].Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := licensing.TakeKey(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := forge(t, key, first)
+	c, err := testOpener().Open(t.Context(), bytes.NewReader(forged), int64(len(forged)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keyed(t, c, v.Containers[0].Key).Decrypt(t.Context(), io.Discard, v.Containers[0].Files[0].Name); !errors.Is(err, ErrTampered) {
+		t.Errorf("forged with the key: %v", err)
 	}
 	// What is signed decides: neither version takes the other's digests for its own.
 	payload := payloadOf(t, first)
@@ -98,6 +112,24 @@ func TestVersion1(t *testing.T) {
 			t.Errorf("%s for %s: %v", to, from, err)
 		}
 	}
+}
+
+// keyed unlocks a container with a key in hex.
+func keyed(t *testing.T, c *Container, text string) *Model {
+	t.Helper()
+	b, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := licensing.TakeKey(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Unlock(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // Answers of the BLAKE3 team's test_vectors.json, whose input is byte i mod 251, too.

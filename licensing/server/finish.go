@@ -58,12 +58,14 @@ func (s *Server) unproven(ctx context.Context, req *request, c challenge, lic li
 	if checkOf(cause) == CheckServer { // what does not parse, or is not certified
 		refusal = refuse(exchange.NotAllowed, CheckEvidence, "%w", cause)
 	}
-	claim := ledger.Claim{GUID: string(c.Licence), Model: string(c.Model), Guest: guest, Customer: lic.name()}
-	count := s.refusals.count(claim, cause.Error(), req.now)
+	f := folded{since: req.now, by: host(req.peer), request: req.id, reason: cause.Error(), claim: ledger.Claim{
+		GUID: string(c.Licence), Model: string(c.Model), Guest: guest, Customer: lic.name(),
+	}}
+	count := s.refusals.count(foldKey{f.claim.GUID, f.claim.Model, guest, checkOf(refusal), stepOf(refusal)}, f)
 	if count == 0 {
 		return refusal
 	}
-	if err := s.ledger.Refuse(ctx, claim, cause.Error(), count, req.now); err != nil {
+	if err := s.ledger.Refuse(ctx, f.claim, f.reason, count, req.now); err != nil {
 		return errors.Join(refusal, err)
 	}
 	return refusal

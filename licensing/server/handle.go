@@ -26,7 +26,7 @@ type request struct {
 	exporter []byte // the connection's
 	peer     string // IP address and port
 	client   netip.Prefix
-	path     string
+	id, path string
 	renews   bool    // or ends a lease
 	about    Refusal // what is known of it, should it be refused
 	log      *slog.Logger
@@ -87,7 +87,7 @@ func handle[In any, P interface {
 }, Out any](s *Server, path string, limit int64, f func(context.Context, *request, P) (Out, error)) {
 	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		begin, id := time.Now(), newID()
-		req := &request{log: s.opts.Log.With("request", id, "path", path), path: path, renews: path == exchange.PathRenew || path == exchange.PathEnd}
+		req := &request{log: s.opts.Log.With("request", id, "path", path), id: id, path: path, renews: path == exchange.PathRenew || path == exchange.PathEnd}
 		out, err := func() (any, error) {
 			if err := s.admit(req, r); err != nil {
 				return nil, err
@@ -107,7 +107,7 @@ func handle[In any, P interface {
 		code := exchange.Code("ok")
 		if err != nil {
 			code = codeOf(err)
-			s.refused(ledger.On(context.WithoutCancel(r.Context()), host(req.peer), id), w, req, id, err)
+			s.refused(ledger.On(context.WithoutCancel(r.Context()), host(req.peer), id), w, req, err)
 		} else {
 			answer(w, http.StatusOK, out)
 		}
@@ -183,8 +183,8 @@ func read(w http.ResponseWriter, r *http.Request, limit int64, into parsed) erro
 	return nil
 }
 
-func (s *Server) refused(ctx context.Context, w http.ResponseWriter, req *request, id string, err error) {
-	refusal := req.refused(id, err)
+func (s *Server) refused(ctx context.Context, w http.ResponseWriter, req *request, err error) {
+	refusal := req.refused(err)
 	code, level := refusal.Code, slog.LevelInfo
 	if code == exchange.Unavailable {
 		level = slog.LevelError
@@ -196,7 +196,7 @@ func (s *Server) refused(ctx context.Context, w http.ResponseWriter, req *reques
 	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
-	answer(w, code.Status(), &exchange.Problem{Code: code, Message: code.Sentence(), Request: id})
+	answer(w, code.Status(), &exchange.Problem{Code: code, Message: code.Sentence(), Request: req.id})
 }
 
 func answer(w http.ResponseWriter, status int, v any) {

@@ -85,6 +85,15 @@ type stepError struct {
 
 func (e *stepError) Error() string { return "evidence: " + e.cause.Error() }
 
+// stepOf is the step that failed, if an error is about one.
+func stepOf(err error) string {
+	var failed *stepError
+	if errors.As(err, &failed) {
+		return failed.step
+	}
+	return ""
+}
+
 // failedStep refuses evidence by the first step that failed.
 func failedStep(r quote.Result) error {
 	err := r.Err()

@@ -87,16 +87,13 @@ const (
 )
 
 // refused tells what is known of a refusal of req.
-func (req *request) refused(id string, err error) Refusal {
+func (req *request) refused(err error) Refusal {
 	r := req.about
-	r.Request, r.At, r.Peer, r.Path = id, req.now.UTC(), req.peer, req.path
+	r.Request, r.At, r.Peer, r.Path = req.id, req.now.UTC(), req.peer, req.path
 	r.Code, r.Check = codeOf(err), checkOf(err)
 	r.Cause = err.Error()
 	r.Cause = r.Cause[:min(len(r.Cause), maxCause)]
-	var step *stepError
-	if errors.As(err, &step) {
-		r.Step = step.step
-	}
+	r.Step = stepOf(err)
 	var revoked *ledger.RevokedError
 	if errors.As(err, &revoked) {
 		r.Revoked = &revoked.Subject

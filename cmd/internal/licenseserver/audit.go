@@ -81,13 +81,13 @@ func pruneAudit(ctx context.Context, s session, l *ledger.Ledger) error {
 	return s.Report(pruned{n, path}, "%s: %d entries, which are not in the database any more; keep it: audit verify -archive needs it", path, n)
 }
 
-// archives reads what audit prune wrote.
-func (s session) archives(ctx context.Context, l *ledger.Ledger) error {
-	var c ledger.Chain
+// archives reads what audit prune wrote, and looks for a known hash in it.
+func (s session) archives(ctx context.Context, l *ledger.Ledger, known []byte) (found bool, err error) {
+	c := ledger.Chain{Known: known}
 	for _, words := range s.Each("archive") {
 		f, err := os.Open(words[0])
 		if err != nil {
-			return err
+			return false, err
 		}
 		err = func() error {
 			defer f.Close()
@@ -106,10 +106,10 @@ func (s session) archives(ctx context.Context, l *ledger.Ledger) error {
 			}
 		}()
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	return l.Joins(ctx, c)
+	return c.Found, l.Joins(ctx, c)
 }
 
 // verified is the answer to audit verify.
@@ -127,12 +127,19 @@ func verifyAudit(ctx context.Context, s session, l *ledger.Ledger) error {
 		}
 	}
 	if s.Has("archive") {
-		if err := s.archives(ctx, l); err != nil {
+		found, err := s.archives(ctx, l, known)
+		if err != nil {
 			return err
+		}
+		if found {
+			known = nil
 		}
 	}
 	entries, last, err := l.VerifyAudit(ctx, known)
 	if err != nil {
+		if errors.Is(err, ledger.ErrUnknown) {
+			return hint.Wrap(err, "it may be that of an entry that was archived: give all archives, with -archive; if it is in none of them, the log was cut short")
+		}
 		if errors.Is(err, ledger.ErrTampered) {
 			return hint.Wrap(err, "stop the server, keep this database as evidence, and go back to a backup that verifies")
 		}

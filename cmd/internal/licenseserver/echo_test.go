@@ -29,6 +29,8 @@ func (e *echo) Reload(Material) error {
 	return nil
 }
 
+func (e *echo) Close() error { return nil }
+
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/panic":

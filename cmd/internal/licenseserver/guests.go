@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 // Guests makes the service for guests and their hosts: licensing/server, and
 // licensing/enrol where the server has an attestation authority.
-func Guests(_ context.Context, c Config) (Service, error) {
+func Guests(ctx context.Context, c Config) (Service, error) {
 	exchange, err := proto.New(c.Ledger, proto.Options{
 		Now: c.Now, Log: c.Log, Metrics: c.Metrics,
 		Lease: c.Lasting.Lease, ProofEvery: c.Lasting.ProofEvery, RecordAge: c.Lasting.RecordAge, HostFresh: c.Lasting.HostFresh, Limits: c.Limits,
@@ -28,7 +29,42 @@ func Guests(_ context.Context, c Config) (Service, error) {
 		return nil, err
 	}
 	g := &guests{exchange: exchange, ledger: c.Ledger, log: c.Log, now: c.Now}
-	return g, g.Reload(c.Material)
+	if err := g.Reload(c.Material); err != nil {
+		return nil, err
+	}
+	ctx, g.stop = context.WithCancel(ctx)
+	g.tasks.Go(func() { g.settle(ctx) })
+	return g, nil
+}
+
+// settleEvery is how often refusals are looked for that the audit log should know of.
+const settleEvery = time.Minute
+
+func (g *guests) settle(ctx context.Context) {
+	ticks := time.NewTicker(settleEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+			if err := g.exchange.Settle(ctx, false); err != nil {
+				g.log.Error("refusals are missing in the audit log", "error", err.Error())
+			}
+		}
+	}
+}
+
+// closeTime is how long the end of a service may wait for the database.
+const closeTime = 5 * time.Second
+
+// Close implements Service.
+func (g *guests) Close() error {
+	g.stop()
+	g.tasks.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return g.exchange.Settle(ctx, true)
 }
 
 type guests struct {
@@ -37,6 +73,8 @@ type guests struct {
 	ledger   *ledger.Ledger
 	log      *slog.Logger
 	now      func() time.Time
+	stop     func() // ends tasks
+	tasks    sync.WaitGroup
 }
 
 // Authority certifies hosts' attestation keys.

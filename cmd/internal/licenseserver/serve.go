@@ -130,6 +130,7 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, service.Close()) }()
 	p := newProcess(s, o, log, service, ledger, registry, material)
 	registry.MustRegister(&usageCollector{ledger: ledger, look: p.health.findings, now: s.Now, log: log})
 	var listen net.ListenConfig

@@ -19,6 +19,8 @@ type Service interface {
 	// Reload makes requests that come from now on be answered with this material.
 	// On an error it goes on with what it had.
 	Reload(Material) error
+	// Close ends the service's own tasks, once, when no request is under way.
+	Close() error
 }
 
 // Config is what a service is made of.
@@ -40,5 +42,5 @@ type Lasting struct {
 	HostFresh  proto.HostFresh
 }
 
-// NewService makes a service, whose own tasks end with ctx.
+// NewService makes a service, whose own tasks end with ctx or Close.
 type NewService func(ctx context.Context, c Config) (Service, error)

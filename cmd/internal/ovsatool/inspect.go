@@ -282,7 +282,7 @@ func (s session) modelRows(ctx context.Context, f *os.File, size int64) (rows, e
 
 func chunks(m *model.Container) string {
 	if m.HasDigests() {
-		return "digests of each, signed"
+		return m.Digests() + " of each, signed"
 	}
 	return "AES-GCM tags alone: those who have the key can make others"
 }
