@@ -31,6 +31,7 @@ machine, which every part of it shares. So look at the ratios.
 		licenceServer(w, rs, db)
 	}
 	connections(w, rs)
+	floods(w, rs)
 	containers(w, rs)
 }
 
@@ -168,6 +169,62 @@ func connections(w io.Writer, rs Results) {
 		}
 	}
 	t.write(w)
+}
+
+func floods(w io.Writer, rs Results) {
+	fmt.Fprint(w, "\n## A guest while strangers flood\n\n")
+	if _, ok := rs.Value("Flood/from=none-IPv4/connection=kept", "through"); !ok {
+		fmt.Fprint(w, notMeasured)
+		return
+	}
+	fmt.Fprint(w, `The server's process with its defaults, over TLS, while strangers begin 10,000 slow
+connections at once (nothing comes, or a handshake, a header or a body that never ends)
+and ask for rubbish 5,000 times a second. The server takes 4,096 connections, 256 of one
+client, and cuts off those on which nothing comes; strangers then connect again, up to
+500 of one client in a second, up to 100 of many, and, in the last rows, up to 500 of
+many, which with their handshakes want more than the cores have. One client is an
+address of IPv4, or 5,000 addresses of one /64 of IPv6; many are 5,000 addresses of
+IPv4, or as many of IPv6, each in another /48. The strangers, the guest and the server
+share this machine's cores, in a network namespace of their own.
+
+The guest renews its lease up to 40 times in a second, on the connection that it keeps,
+or on a new one each time. A renewal that fails is tried again, for up to ten seconds.
+Behind each time is how many times that is what it was without a flood, in the same run.
+
+`)
+	t := table{head: []string{"", "renewals, let through", "at the first attempt", "median", "99th percentile", "rubbish answered", "slow connections at a time"}}
+	goal := newTargets()
+	for _, family := range []string{"IPv4", "IPv6"} {
+		for _, from := range []struct{ name, label string }{
+			{"none", "no flood"}, {"one", "one client"}, {"many", "many clients"}, {"busy", "many, 500 connect again"},
+		} {
+			for _, connection := range []string{"kept", "new"} {
+				value := func(from, unit string) float64 {
+					v, _ := rs.Value("Flood/from="+from+"-"+family+"/connection="+connection, unit)
+					return v
+				}
+				tried, through := value(from.name, "renewals"), value(from.name, "through")
+				if tried == 0 {
+					continue
+				}
+				took := func(unit string) string {
+					v, quiet := value(from.name, unit), value("none", unit)
+					if from.name == "none" || quiet == 0 {
+						return nanos(v * 1e6)
+					}
+					return nanos(v*1e6) + ", " + times(v/quiet)
+				}
+				label := fmt.Sprintf("%s, %s, %s connection", family, from.label, connection)
+				t.row(label, fmt.Sprintf("%.0f, %.0f", tried, through), fmt.Sprintf("%.0f", value(from.name, "first")),
+					took("p50-ms"), took("p99-ms"), digits(value(from.name, "rubbish/s"))+" / s", fmt.Sprintf("%.0f", value(from.name, "slow")))
+				if from.name != "none" {
+					goal.add("each renewal gets through: "+label, fmt.Sprintf("%.0f of %.0f", through, tried), through == tried)
+				}
+			}
+		}
+	}
+	t.write(w)
+	goal.finish(w)
 }
 
 func containers(w io.Writer, rs Results) {

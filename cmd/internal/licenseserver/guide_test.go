@@ -76,7 +76,7 @@ func (g *guide) server(line string) {
 }
 
 // newGuide has everything that the guide makes before a model is sold.
-func newGuide(t *testing.T) *guide {
+func newGuide(t testing.TB) *guide {
 	t.Helper()
 	g := &guide{
 		t: t, dir: t.TempDir(), host: vtpmtest.New(t),

@@ -52,6 +52,7 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"license_server": server, certScript: server, storeScript: server,
+		"flood": floodMain,
 		"ovsatool": func() {
 			ports := keystore.Machine()
 			ports.Now = scriptClock
