@@ -265,7 +265,9 @@ func TestKeep(t *testing.T) {
 	if err := lease.End(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := lease.Keep(t.Context()); !errors.Is(err, client.ErrOver) {
+	ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := lease.Keep(ctx); !errors.Is(err, client.ErrOver) {
 		t.Errorf("kept after its end: %v", err)
 	}
 }
@@ -285,7 +287,9 @@ func TestLeaseEndsWithoutItsServer(t *testing.T) {
 	lease := s.good(t, s.guest)
 	gone.Store(true)
 	ends := lease.Document().Expires
-	if err := lease.Keep(t.Context()); !errors.Is(err, client.ErrOver) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := lease.Keep(ctx); !errors.Is(err, client.ErrOver) {
 		t.Errorf("kept without its server: %v", err)
 	}
 	if late := time.Since(ends); late < 0 || late > 10*time.Second {

@@ -3,7 +3,9 @@
 // it. A check is a condition on which a function returns an error, as an if or as a
 // case of a switch; `err != nil` alone is none.
 //
-// Those that no test notices are told, unless argued.txt says why that is right.
+// Those that no test notices are told, unless argued.txt says why that is right. The
+// tests have to pass without a mutant, and to fail with it twice: a test that fails by
+// chance notices nothing.
 package main
 
 import (
@@ -77,6 +79,11 @@ func mutate(ctx context.Context, out io.Writer, dirs []string, only string, list
 		mutants, err := find(dir)
 		if err != nil {
 			return missed, err
+		}
+		if !list {
+			if err := passes(ctx, dir); err != nil {
+				return missed, err
+			}
 		}
 		for _, m := range mutants {
 			if !like.MatchString(m.String()) {
@@ -240,11 +247,24 @@ func test(ctx context.Context, dir string, m mutant) (noticed bool, err error) {
 	if err := (run.Cmd{Path: "go", Args: []string{"build", "-overlay", overlay, "./" + dir}}).Run(ctx); err != nil {
 		return false, fmt.Errorf("%s does not compile: %w", m, err)
 	}
-	for _, tests := range append([]string{dir}, elsewhere[dir]...) {
-		err := run.Cmd{Path: "go", Args: []string{"test", "-overlay", overlay, "-failfast", "-vet=off", "-timeout", "3m", "./" + tests}}.Run(ctx)
-		if err != nil {
+	for _, tests := range tested(dir) {
+		args := []string{"test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "-timeout", "3m", "./" + tests}
+		if (run.Cmd{Path: "go", Args: args}).Run(ctx) != nil && (run.Cmd{Path: "go", Args: args}).Run(ctx) != nil {
 			return true, ctx.Err()
 		}
 	}
 	return false, nil
+}
+
+// tested are the packages whose tests are a package's.
+func tested(dir string) []string { return append([]string{dir}, elsewhere[dir]...) }
+
+// passes insists that the tests of a package pass as it is.
+func passes(ctx context.Context, dir string) error {
+	for _, tests := range tested(dir) {
+		if err := (run.Cmd{Path: "go", Args: []string{"test", "-count=1", "-vet=off", "-timeout", "3m", "./" + tests}}).Run(ctx); err != nil {
+			return fmt.Errorf("without a mutant: %w", err)
+		}
+	}
+	return nil
 }

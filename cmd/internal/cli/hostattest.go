@@ -69,6 +69,12 @@ func attestedVM(pid int, dataDir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return attested(s, dataDir)
+}
+
+// attested is the UUID of a domain that is ours and of a data directory: no other's
+// guests are vouched for.
+func attested(s vm.State, dataDir string) (string, error) {
 	if !s.Ours || s.Metadata.DataDir != dataDir {
 		return "", fmt.Errorf("domain %q is not of the data directory %q", s.Name, dataDir)
 	}
