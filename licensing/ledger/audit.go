@@ -36,7 +36,7 @@ type Entry struct {
 }
 
 // head is the end of the audit log, and the latest time that a decision was
-// made at.
+// made at, or up to seenEvery before it.
 type head struct {
 	seq  int64
 	hash [sha256.Size]byte
@@ -46,8 +46,12 @@ type head struct {
 // maxRows is how many entries are written by one statement.
 const maxRows = 64
 
-// maxBack is how far the clocks of several servers may differ.
-const maxBack = time.Minute
+const (
+	// maxBack is how far the clocks of several servers may differ.
+	maxBack = time.Minute
+	// seenEvery is how far head.seen may be behind.
+	seenEvery = time.Second
+)
 
 // genesis is what the first entry follows.
 func genesis() [sha256.Size]byte { return sha256.Sum256([]byte("ovsa-audit/v1\x00")) }
@@ -83,22 +87,32 @@ func (h *head) read(ctx context.Context, q querier, forUpdate string) error {
 	return nil
 }
 
-func (t *txn) open(forUpdate string) error {
-	err := t.head.read(t.ctx, t.tx, forUpdate)
-	t.was = t.head
-	return err
-}
-
+// close writes what the transaction has decided. What it logs comes last: the end
+// of the log is one row, for which all servers wait from here until it commits.
 func (t *txn) close() error {
-	if t.head == t.was {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if len(t.entries) == 0 && t.seen < t.stored+int64(seenEvery) {
 		return nil
 	}
-	for entries := range slices.Chunk(t.entries, 3*maxRows) {
-		if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO audit VALUES `+rows(len(entries)/3, 3), entries...); err != nil {
+	var h head
+	if err := h.read(t.ctx, t.tx, t.forUpdate); err != nil {
+		return err
+	}
+	h.seen = max(h.seen, t.seen)
+	for entries := range slices.Chunk(t.entries, maxRows) {
+		var args []any
+		for _, e := range entries {
+			h.seq++
+			h.hash = chain(h.hash, h.seq, e)
+			args = append(args, h.seq, e, bytes.Clone(h.hash[:]))
+		}
+		if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO audit VALUES `+rows(len(entries), 3), args...); err != nil {
 			return fmt.Errorf("write audit log: %w", err)
 		}
 	}
-	if _, err := t.tx.ExecContext(t.ctx, `UPDATE head SET seq = $1, hash = $2, seen = $3 WHERE id = 1`, t.head.seq, t.head.hash[:], t.head.seen); err != nil {
+	if _, err := t.tx.ExecContext(t.ctx, `UPDATE head SET seq = $1, hash = $2, seen = $3 WHERE id = 1`, h.seq, h.hash[:], h.seen); err != nil {
 		return fmt.Errorf("write end of audit log: %w", err)
 	}
 	return nil
@@ -107,11 +121,18 @@ func (t *txn) close() error {
 // clock refuses a time that is well before one at which something was decided:
 // what was over then would be valid again.
 func (t *txn) clock(now time.Time) error {
-	n := now.UnixNano()
-	if n < t.head.seen-int64(maxBack) {
-		return &refused{fmt.Errorf("%w: it is %s, and was %s", ErrClock, now.UTC().Format(time.RFC3339), unstamp(t.head.seen).Format(time.RFC3339))}
+	if t.seen == 0 {
+		var h head
+		if err := h.read(t.ctx, t.tx, ""); err != nil {
+			return err
+		}
+		t.stored, t.seen = h.seen, h.seen
 	}
-	t.head.seen = max(t.head.seen, n)
+	n := now.UnixNano()
+	if n < t.seen+int64(seenEvery)-int64(maxBack) {
+		return &refused{fmt.Errorf("%w: it is %s, and was %s", ErrClock, now.UTC().Format(time.RFC3339), unstamp(t.seen).Format(time.RFC3339))}
+	}
+	t.seen = max(t.seen, n)
 	return nil
 }
 
@@ -129,10 +150,7 @@ func (t *txn) log(e Entry, decision error) error {
 	if err != nil {
 		return err
 	}
-	seq := t.head.seq + 1
-	hash := chain(t.head.hash, seq, entry)
-	t.entries = append(t.entries, seq, entry, hash[:])
-	t.head.seq, t.head.hash = seq, hash
+	t.entries = append(t.entries, entry)
 	return decision
 }
 

@@ -5,33 +5,40 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
 // maxBatch bounds what one transaction does, and so how long the first waits.
 const maxBatch = 256
 
+// maxTries bounds how often a change goes again that was in another's way.
+const maxTries = 5
+
 // change is one decision, waiting for its transaction.
 type change struct {
-	ctx  context.Context
-	do   func(*txn) error
-	done chan error // buffered
+	ctx   context.Context
+	needs needs
+	do    func(*txn) error
+	done  chan error // buffered
 }
 
-// batch runs changes in the order in which they come. All that wait while one
-// transaction commits share the next: a disk that syncs a hundred times a second
-// does not limit decisions to that.
+// batch runs changes. All that wait while one transaction commits share the next: a
+// disk that syncs a hundred times a second does not limit decisions to that, nor does
+// a database that is a network away. None of them has been answered yet, so any order
+// will do: see needs.
 type batch struct {
 	db      *sql.DB
 	dialect Dialect
+	first   string // is run first in each transaction; "" for nothing
 	queue   chan change
 	over    chan struct{}
 	end     func() // closes over, once
 	ended   sync.WaitGroup
 }
 
-func newBatch(db *sql.DB, d Dialect) *batch {
-	b := &batch{db: db, dialect: d, queue: make(chan change, maxBatch), over: make(chan struct{})}
+func newBatch(db *sql.DB, d Dialect, first string) *batch {
+	b := &batch{db: db, dialect: d, first: first, queue: make(chan change, maxBatch), over: make(chan struct{})}
 	b.end = sync.OnceFunc(func() { close(b.over) })
 	b.ended.Go(b.run)
 	return b
@@ -43,7 +50,12 @@ var errClosed = errors.New("the ledger is closed")
 // do has f run in a transaction, and returns when that is committed. When f fails,
 // nothing that it did stays; it may run twice then. A *refused is no failure.
 func (b *batch) do(ctx context.Context, f func(*txn) error) error {
-	c := change{ctx, f, make(chan error, 1)}
+	return b.doWith(ctx, needs{}, f)
+}
+
+// doWith is do for a change that says beforehand what it needs.
+func (b *batch) doWith(ctx context.Context, n needs, f func(*txn) error) error {
+	c := change{ctx, n, f, make(chan error, 1)}
 	select {
 	case b.queue <- c:
 	case <-b.over:
@@ -97,26 +109,16 @@ func (b *batch) run() {
 // fails, which is rare, nothing of them stays, and each goes again alone: its
 // failure takes nothing else with it.
 func (b *batch) commit(changes []change) {
-	results, failed := make([]error, len(changes)), false
-	err := b.transact(func(t *txn) error {
-		for i, c := range changes {
-			if c.ctx.Err() != nil {
-				results[i] = context.Cause(c.ctx) // nobody waits for it
-				continue
-			}
-			t.who = whoOf(c.ctx)
-			results[i] = c.do(t)
-			if failed = !decided(results[i]); failed {
-				return results[i]
-			}
-		}
-		return nil
-	})
-	if failed && len(changes) > 1 {
+	slices.SortStableFunc(changes, func(x, y change) int { return x.needs.turn() - y.needs.turn() })
+	results, undone, err := b.try(changes)
+	if undone && len(changes) > 1 {
 		for _, c := range changes {
 			b.commit([]change{c})
 		}
 		return
+	}
+	for tries := 1; undone && b.another(err) && tries < maxTries; tries++ {
+		results, undone, err = b.try(changes)
 	}
 	for i, c := range changes {
 		if results[i] == nil {
@@ -124,6 +126,44 @@ func (b *batch) commit(changes []change) {
 		}
 		c.done <- results[i]
 	}
+}
+
+// errMeanwhile says that another transaction changed what this one has read.
+var errMeanwhile = errors.New("it was changed meanwhile")
+
+// another says whether a transaction failed only because there was another.
+func (b *batch) another(err error) bool {
+	return errors.Is(err, errMeanwhile) || b.dialect.Another != nil && b.dialect.Another(err)
+}
+
+// try runs changes in one transaction. undone says that one failed before there was
+// anything to commit, so that nothing of them stays.
+func (b *batch) try(changes []change) (results []error, undone bool, err error) {
+	results = make([]error, len(changes))
+	err = b.transact(func(t *txn) error {
+		undone = true
+		if err := t.prepare(changes); err != nil {
+			return err
+		}
+		for i, c := range changes {
+			if c.ctx.Err() != nil {
+				results[i] = context.Cause(c.ctx) // nobody waits for it
+				continue
+			}
+			if err := t.next(c); err != nil {
+				return err
+			}
+			if results[i] = c.do(t); !decided(results[i]) {
+				return results[i]
+			}
+		}
+		if err := t.close(); err != nil {
+			return err
+		}
+		undone = false
+		return nil
+	})
+	return results, undone, err
 }
 
 // transact is not cut short by anybody's context: others wait for it, too.
@@ -134,14 +174,12 @@ func (b *batch) transact(f func(*txn) error) error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback()
-	t := &txn{ctx: ctx, tx: tx}
-	if err := t.open(b.dialect.ForUpdate); err != nil {
-		return err
+	if b.first != "" {
+		if _, err := tx.ExecContext(ctx, b.first); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
 	}
-	if err := f(t); err != nil {
-		return err
-	}
-	if err := t.close(); err != nil {
+	if err := f(&txn{ctx: ctx, tx: tx, forUpdate: b.dialect.ForUpdate}); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
@@ -150,14 +188,30 @@ func (b *batch) transact(f func(*txn) error) error {
 	return nil
 }
 
-// txn is a transaction, with the end of the audit log in it.
+// txn is a transaction.
 type txn struct {
-	ctx     context.Context
-	tx      *sql.Tx
-	head    head
-	was     head
-	entries []any // not written yet: numbers, entries and hashes
-	who     who   // asks for the present change
+	ctx       context.Context
+	tx        *sql.Tx
+	forUpdate string
+	ahead     ahead
+	pending   pending
+	entries   [][]byte // of the audit log, not written yet
+	who       who      // asks for the present change
+
+	// seen is the latest time that a decision was made at, as stored and with those
+	// of this transaction; 0 before it was asked for.
+	stored, seen int64
+}
+
+// next prepares for a change. One that does not say what it needs reads what those
+// before it wrote.
+func (t *txn) next(c change) error {
+	t.who = whoOf(c.ctx)
+	if c.needs != (needs{}) {
+		return nil
+	}
+	t.ahead = ahead{}
+	return t.flush()
 }
 
 // refused is a decision against a request, of which nothing has to be undone.

@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -14,15 +12,15 @@ const sweepEvery = time.Second
 // Offer keeps what a server has to remember of a challenge until it is answered
 // or over. Challenges that are over go, soon.
 func (l *Ledger) Offer(ctx context.Context, id string, data []byte, expires, now time.Time) error {
-	err := l.batch.do(ctx, func(t *txn) error {
+	err := l.challenges.doWith(ctx, needs{offers: true}, func(t *txn) error {
 		if now.Sub(unstamp(l.swept.Load())) >= sweepEvery {
 			if _, err := t.tx.ExecContext(t.ctx, `DELETE FROM challenges WHERE expires <= $1`, stamp(now)); err != nil {
 				return err
 			}
 			l.swept.Store(stamp(now))
 		}
-		_, err := t.tx.ExecContext(t.ctx, `INSERT INTO challenges VALUES ($1, $2, $3)`, id, data, stamp(expires))
-		return err
+		t.pending.offered = append(t.pending.offered, []any{id, data, stamp(expires)})
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("keep challenge: %w", err)
@@ -34,13 +32,14 @@ func (l *Ledger) Offer(ctx context.Context, id string, data []byte, expires, now
 // whatever server, one gets ErrChallenge.
 func (l *Ledger) Take(ctx context.Context, id string, now time.Time) ([]byte, error) {
 	var data []byte
-	err := l.batch.do(ctx, func(t *txn) error {
-		var expires int64
-		err := t.tx.QueryRowContext(t.ctx, `DELETE FROM challenges WHERE id = $1 RETURNING data, expires`, id).Scan(&data, &expires)
-		if errors.Is(err, sql.ErrNoRows) || err == nil && expires <= stamp(now) {
+	err := l.challenges.doWith(ctx, needs{take: id}, func(t *txn) error {
+		c, ok := t.ahead.taken[id]
+		delete(t.ahead.taken, id)
+		if !ok || c.expires <= stamp(now) {
 			return &refused{ErrChallenge} // and it is gone
 		}
-		return err
+		data = c.data
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("take challenge: %w", err)

@@ -3,10 +3,8 @@ package ledger
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -34,7 +32,7 @@ func (l *Ledger) Claim(ctx context.Context, c Claim, now time.Time) (Lease, erro
 	var id [16]byte
 	rand.Read(id[:])
 	lease := Lease{ID: hex.EncodeToString(id[:]), GUID: c.GUID, Model: c.Model, Guest: c.Guest, Issued: now.UTC()}
-	err := l.batch.do(ctx, func(t *txn) error {
+	err := l.batch.doWith(ctx, needs{claim: &c}, func(t *txn) error {
 		if err := t.clock(now); err != nil {
 			return err
 		}
@@ -102,20 +100,13 @@ func (lic Licence) until(expires time.Time) time.Time {
 
 // allowed returns a licence whose terms and subjects allow its use now.
 func (t *txn) allowed(guid, model string, subjects []Subject, now time.Time) (Licence, error) {
-	lic := Licence{GUID: guid, Model: model}
-	var notAfter, archived int64
-	err := t.tx.QueryRowContext(t.ctx, `SELECT type, instances, not_after, archived FROM licences WHERE guid = $1 AND model = $2`, guid, model).
-		Scan(&lic.Type, &lic.Instances, &notAfter, &archived)
-	if errors.Is(err, sql.ErrNoRows) {
-		return lic, &refused{ErrNoLicence}
-	}
+	lic, err := t.terms(Key{guid, model})
 	if err != nil {
 		return lic, err
 	}
-	if archived != 0 {
+	if !lic.Archived.IsZero() {
 		return lic, &refused{ErrArchived}
 	}
-	lic.NotAfter = unstamp(notAfter)
 	return lic, t.good(lic, subjects, now)
 }
 
@@ -133,6 +124,15 @@ func (t *txn) good(lic Licence, subjects []Subject, now time.Time) error {
 // slot makes the guest's earlier leases end, and refuses where there is no room.
 func (t *txn) slot(lic Licence, guest string, now time.Time) error {
 	if lic.Type == InstanceLimit {
+		if err := t.flush(); err != nil {
+			return err
+		}
+		// What is over ends here: whoever renews it at this moment, for another server,
+		// waits for this transaction or is waited for.
+		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = expires WHERE guid = $1 AND model = $2 AND ended = 0 AND expires <= $3`,
+			lic.GUID, lic.Model, stamp(now)); err != nil {
+			return err
+		}
 		var others int
 		err := t.tx.QueryRowContext(t.ctx, `SELECT COUNT(*) FROM leases
 			WHERE guid = $1 AND model = $2 AND ended = 0 AND expires > $3 AND guest <> $4`,
@@ -144,9 +144,8 @@ func (t *txn) slot(lic Licence, guest string, now time.Time) error {
 			return &refused{fmt.Errorf("%w (%d)", ErrExhausted, lic.Instances)}
 		}
 	}
-	_, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET ended = $1 WHERE guid = $2 AND model = $3 AND guest = $4 AND ended = 0`,
-		stamp(now), lic.GUID, lic.Model, guest)
-	return err
+	t.pending.end(lic.Key(), guest, now)
+	return nil
 }
 
 func (t *txn) give(lease Lease, subjects []Subject) error {
@@ -154,12 +153,8 @@ func (t *txn) give(lease Lease, subjects []Subject) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO leases (id, guid, model, guest, issued, expires, ended, subjects) VALUES ($1, $2, $3, $4, $5, $6, 0, $7)`,
-		lease.ID, lease.GUID, lease.Model, lease.Guest, stamp(lease.Issued), stamp(lease.Expires), string(list)); err != nil {
-		return err
-	}
-	_, err = t.tx.ExecContext(t.ctx, `UPDATE licences SET claims = claims + 1 WHERE guid = $1 AND model = $2`, lease.GUID, lease.Model)
-	return err
+	t.pending.give(lease, string(list))
+	return nil
 }
 
 // Renew makes a lease that its guest still holds last for term from now, but no
@@ -168,7 +163,7 @@ func (t *txn) give(lease Lease, subjects []Subject) error {
 // slot.
 func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Duration, now time.Time) (Lease, error) {
 	var lease Lease
-	err := l.batch.do(ctx, func(t *txn) error {
+	err := l.renewals.doWith(ctx, needs{lease: id}, func(t *txn) error {
 		if err := t.clock(now); err != nil {
 			return err
 		}
@@ -182,17 +177,15 @@ func (l *Ledger) Renew(ctx context.Context, id, guest string, term, most time.Du
 			return t.log(entry, err)
 		}
 		held.Expires = lic.until(earlier(now.Add(term), held.Issued.Add(most)))
-		count := held.renewals + 1
+		was, count := held, held.renewals+1
 		// One entry a day, of all since the one before: there are as many renewals as
 		// there is use.
 		log := held.logged != day(now)
 		if log {
 			entry.Count, held.logged, count = times(count), day(now), 0
 		}
-		if _, err := t.tx.ExecContext(t.ctx, `UPDATE leases SET expires = $1, renewals = $2, logged = $3 WHERE id = $4`,
-			stamp(held.Expires), count, held.logged, id); err != nil {
-			return err
-		}
+		held.renewals = count
+		t.renewed(was, held)
 		lease = held.Lease
 		if !log {
 			return nil
@@ -218,26 +211,21 @@ type heldLease struct {
 	Lease
 	renewals int
 	logged   int64
+	licence  Licence // its terms
+	subjects []Subject
 }
 
 // held returns a lease that the guest holds now, its licence's terms and what it
 // was about. Any other is refused: ErrNoLease.
 func (t *txn) held(id, guest string, now time.Time) (lease heldLease, lic Licence, subjects []Subject, err error) {
-	var list string
-	var issued, expires, notAfter int64
-	err = t.tx.QueryRowContext(t.ctx, `SELECT leases.id, leases.guid, leases.model, guest, issued, expires, renewals, logged, subjects, type, instances, not_after
-		FROM leases JOIN licences ON licences.guid = leases.guid AND licences.model = leases.model
-		WHERE leases.id = $1 AND guest = $2 AND ended = 0 AND expires > $3 AND archived = 0`, id, guest, stamp(now)).
-		Scan(&lease.ID, &lease.GUID, &lease.Model, &lease.Guest, &issued, &expires, &lease.renewals, &lease.logged, &list, &lic.Type, &lic.Instances, &notAfter)
-	if errors.Is(err, sql.ErrNoRows) {
-		return lease, lic, nil, &refused{ErrNoLease}
-	}
+	h, err := t.lease(id)
 	if err != nil {
 		return lease, lic, nil, err
 	}
-	lease.Issued, lease.Expires = unstamp(issued), unstamp(expires)
-	lic.GUID, lic.Model, lic.NotAfter = lease.GUID, lease.Model, unstamp(notAfter)
-	return lease, lic, subjects, json.Unmarshal([]byte(list), &subjects)
+	if h == nil || h.Guest != guest || stamp(h.Expires) <= stamp(now) {
+		return lease, lic, nil, &refused{ErrNoLease}
+	}
+	return *h, h.licence, h.subjects, nil
 }
 
 // End gives a lease back, which frees its slot. One that is over already is

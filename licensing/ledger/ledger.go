@@ -3,9 +3,10 @@
 // decision. It is SQL that SQLite and PostgreSQL both speak; see the packages
 // licensing/sqlite and licensing/postgres for how to open one.
 //
-// Every change is one transaction with its entry in the log, so that what was
+// Every change is in one transaction with its entry in the log, so that what was
 // decided and what was counted cannot differ, whenever the process dies. Changes
-// that wait for each other commit together: see batch.
+// that wait for each other commit together: see batch. Servers on one database give
+// leases one after another; renewals and challenges of theirs go on beside each other.
 package ledger
 
 import (
@@ -95,9 +96,16 @@ type Dialect struct {
 	Blob string // type of a column of bytes
 	// Lock is run first in a transaction that changes the schema, "" for nothing.
 	Lock string
-	// ForUpdate ends a SELECT of the row that each decision changes, so that
-	// transactions follow each other; "" where they do by themselves.
+	// Serial is run first in a transaction that gives leases or changes what they
+	// are given by, and has it wait for others that do; "" where all transactions
+	// follow each other by themselves.
+	Serial string
+	// ForUpdate ends a SELECT of a row that the transaction then changes; "" where
+	// Serial is.
 	ForUpdate string
+	// Another says that a transaction failed because of others at the same time, and
+	// may go again; nil for never.
+	Another func(error) bool
 }
 
 // Ledger is one open database. It is safe for concurrent use, PostgreSQL's also
@@ -106,13 +114,21 @@ type Ledger struct {
 	db      *sql.DB
 	dialect Dialect
 	batch   *batch
-	swept   atomic.Int64 // when challenges that were over were removed
+	// Renewals and challenges are batches of their own where the database can do
+	// several things at once; else they are batch.
+	renewals, challenges *batch
+	swept                atomic.Int64 // when challenges that were over were removed
 }
 
 // New takes an open database, which the ledger closes. Everything fails until
 // Migrate has been done, by this process or another.
 func New(db *sql.DB, d Dialect) *Ledger {
-	return &Ledger{db: db, dialect: d, batch: newBatch(db, d)}
+	l := &Ledger{db: db, dialect: d, batch: newBatch(db, d, d.Serial)}
+	l.renewals, l.challenges = l.batch, l.batch
+	if d.Serial != "" {
+		l.renewals, l.challenges = newBatch(db, d, ""), newBatch(db, d, "")
+	}
+	return l
 }
 
 // Migrate brings the database's schema up to date. A schema that is so already is no
@@ -128,7 +144,7 @@ func (l *Ledger) Migrate(ctx context.Context) error {
 func Open(ctx context.Context, db *sql.DB, d Dialect) (*Ledger, error) {
 	l := New(db, d)
 	if err := l.Migrate(ctx); err != nil {
-		l.batch.close()
+		l.end()
 		return nil, err
 	}
 	return l, nil
@@ -136,8 +152,15 @@ func Open(ctx context.Context, db *sql.DB, d Dialect) (*Ledger, error) {
 
 // Close ends what is under way and closes the database.
 func (l *Ledger) Close() error {
-	l.batch.close()
+	l.end()
 	return l.db.Close()
+}
+
+// end waits for the transactions under way.
+func (l *Ledger) end() {
+	for _, b := range []*batch{l.batch, l.renewals, l.challenges} {
+		b.close()
+	}
 }
 
 // Check says whether the database answers.

@@ -22,7 +22,8 @@ type Refusal struct {
 
 // Remember keeps a refusal, and forgets all but the keep latest of the same licence.
 func (l *Ledger) Remember(ctx context.Context, r Refusal, keep int) error {
-	err := l.batch.do(ctx, func(t *txn) error {
+	// Beside the challenges, so that no claim waits for it.
+	err := l.challenges.do(ctx, func(t *txn) error {
 		if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO refusals VALUES ($1, $2, $3, $4, $5) ON CONFLICT (request) DO NOTHING`,
 			r.Request, r.GUID, r.Model, stamp(r.At), r.Data); err != nil {
 			return err
@@ -56,7 +57,7 @@ func (l *Ledger) Refusal(ctx context.Context, request string) (Refusal, error) {
 // KeepLog keeps the event logs of the first guest that was in a TCB, as a reference
 // for guests that are not. data is the server's; later ones change nothing.
 func (l *Ledger) KeepLog(ctx context.Context, tcb string, data []byte, now time.Time) error {
-	err := l.batch.do(ctx, func(t *txn) error {
+	err := l.challenges.do(ctx, func(t *txn) error {
 		_, err := t.tx.ExecContext(t.ctx, `INSERT INTO event_logs VALUES ($1, $2, $3) ON CONFLICT (tcb) DO NOTHING`, tcb, stamp(now), data)
 		return err
 	})

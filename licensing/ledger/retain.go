@@ -70,7 +70,7 @@ func (l *Ledger) DropAudit(ctx context.Context, last int64, now time.Time) error
 			return err
 		}
 		var hash []byte
-		err := t.tx.QueryRowContext(t.ctx, `SELECT hash FROM audit WHERE seq = $1 AND seq < $2`, last, t.head.seq).Scan(&hash)
+		err := t.tx.QueryRowContext(t.ctx, `SELECT hash FROM audit WHERE seq = $1 AND seq < (SELECT seq FROM head WHERE id = 1)`, last).Scan(&hash)
 		if errors.Is(err, sql.ErrNoRows) {
 			return &refused{fmt.Errorf("entry %d is not there, or the last", last)}
 		}

@@ -20,6 +20,10 @@ import (
 // "ovsa" in ASCII.
 const lock = `SELECT pg_advisory_xact_lock(1870033761)`
 
+// serial has transactions that give leases follow each other, on whatever server. It
+// is held until the transaction ends.
+const serial = `SELECT pg_advisory_xact_lock(1870033762)`
+
 // maxConns is how many connections one server has at most.
 const maxConns = 16
 
@@ -86,6 +90,13 @@ func away(err error) bool {
 	return errors.As(err, &connecting)
 }
 
+// another says that transactions were in each other's way: serialization_failure and
+// deadlock_detected (class 40 of PostgreSQL's error codes).
+func another(err error) bool {
+	var refusal *pgconn.PgError
+	return errors.As(err, &refusal) && (refusal.Code == "40001" || refusal.Code == "40P01")
+}
+
 func open(url string) (l *ledger.Ledger, where string, err error) {
 	config, err := parse(url)
 	if err != nil {
@@ -93,10 +104,10 @@ func open(url string) (l *ledger.Ledger, where string, err error) {
 	}
 	db := stdlib.OpenDB(*config)
 	// A new connection is a new process of PostgreSQL's, so those there are stay,
-	// and a few suffice: decisions take turns anyhow.
+	// and a few suffice: decisions come together.
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	l = ledger.New(db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock, ForUpdate: " FOR UPDATE"})
+	l = ledger.New(db, ledger.Dialect{Name: "postgres", Blob: "BYTEA", Lock: lock, Serial: serial, ForUpdate: " FOR UPDATE", Another: another})
 	return l, config.Host + "/" + config.Database, nil
 }

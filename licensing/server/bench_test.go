@@ -148,18 +148,28 @@ func eachStore(b *testing.B, bench func(*testing.B, *load)) {
 	}
 }
 
-// renewals are leases of as many guests, each of another licence where there are
-// enough. A client renews its own.
+// renewals are leases of as many guests, each of another licence, on the host of the
+// proof. A client renews its own.
 func (l *load) renewals(b *testing.B, guests int) func(client int) error {
 	b.Helper()
-	var leases []ledger.Lease
-	for n := range guests {
-		guid, model := string(l.licence.LicenceGUID), string(l.licence.ModelGUID)
-		if l.stored > guests {
-			guid, model = filler(l.stored - n)
+	var proven ledger.Entry
+	if err := l.Ledger.Audit(b.Context(), 0, func(_ int64, e ledger.Entry) error {
+		if e.What == "claim" {
+			proven = e
 		}
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	var leases []ledger.Lease
+	tcb := l.TCB(b, l.guest)
+	for n := range guests {
+		lic := l.Sell(b, licensing.Terms{Type: licensing.Sale}, tcb)
+		guest := fmt.Sprintf("000b%064x", n)
+		subjects := slices.DeleteFunc(slices.Clone(proven.Subjects), func(s ledger.Subject) bool { return s.ID == proven.Guest })
 		lease, err := l.Ledger.Claim(b.Context(), ledger.Claim{
-			GUID: guid, Model: model, Guest: fmt.Sprintf("000b%064x", n), Expires: time.Now().Add(10 * time.Minute),
+			GUID: string(lic.LicenceGUID), Model: string(lic.ModelGUID), Guest: guest, Expires: time.Now().Add(10 * time.Minute),
+			Subjects: append(subjects, ledger.Subject{Kind: "guest", ID: guest}),
 		}, time.Now())
 		if err != nil {
 			b.Fatal(err)

@@ -32,12 +32,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// sold is the licence of which it does.
+var sold = ledger.Licence{GUID: "g", Model: "m", Type: ledger.Sale, Document: []byte("d"), Primary: []byte("p"), Secondary: []byte("s")}
+
 // claimForEver prints the ID of each lease that it was given, and "!" for each
 // refusal.
 func claimForEver(path string) error {
 	ctx := context.Background()
 	l, err := sqlite.Open(ctx, path)
 	if err != nil {
+		return err
+	}
+	if _, err := l.Store(ctx, sold, now, nil); err != nil { // unless it is there
 		return err
 	}
 	var all sync.WaitGroup
@@ -67,8 +73,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	lic := ledger.Licence{GUID: "g", Model: "m", Type: ledger.Sale, Document: []byte("d"), Primary: []byte("p"), Secondary: []byte("s")}
-	if _, err := l.Store(t.Context(), lic, now, nil); err != nil {
+	if _, err := l.Store(t.Context(), sold, now, nil); err != nil {
 		t.Fatal(err)
 	}
 	told := make(map[string]bool)

@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		"store": testStore, "archive": testArchive, "sale": testSale, "instances": testInstances, "double spend": testDoubleSpend,
 		"time limit": testTimeLimit, "clock": testClock, "renew and end": testRenew, "revoke": testRevoke,
 		"a TPM that went back": testRolledBack, "copies of a TPM": testCopied, "guests": testGuests, "retention": testRetention, "refusals": testRefusals, "logs": testLogs, "in use": testInUse, "renewals are folded": testFolded, "the longest lease": testLongest,
+		"decided together": testTogether, "the last moment of a lease": testLastMoment, "one guest, many claims": testAgain, "many challenges": testManyChallenges, "reset with a claim": testResetWithClaim,
 		"challenges": testChallenges, "enrol": testEnrol, "audit": testAudit, "audit, meanwhile": testVerifyMeanwhile, "failures": testFailures, "closed": testClosed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
@@ -321,6 +322,18 @@ func testClock(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	wants(t, "after the clock was put back", err, ledger.ErrClock)
 	_, err = open(t).Claim(ctx, claim(1, "a"), noon)
 	wants(t, "on another server", err, ledger.ErrClock)
+
+	// A renewal is a decision even where it is not logged, as most are not.
+	store(t, l, licence(2, nil), noon.Add(time.Hour))
+	c := claim(2, "a")
+	c.Expires = noon.Add(3 * time.Hour)
+	lease := must[ledger.Lease](t)(l.Claim(ctx, c, noon.Add(time.Hour)))
+	for _, back := range []time.Duration{0, 900 * time.Millisecond, time.Hour} {
+		at := noon.Add(time.Hour + back)
+		must[ledger.Lease](t)(l.Renew(ctx, lease.ID, "a", 2*time.Hour, month, at))
+		_, err = open(t).Claim(ctx, claim(2, "b"), at.Add(-time.Minute-time.Millisecond))
+		wants(t, fmt.Sprintf("a minute before a renewal %s later", back), err, ledger.ErrClock)
+	}
 }
 
 func testRenew(t *testing.T, open func(t *testing.T) *ledger.Ledger) {

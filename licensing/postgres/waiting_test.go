@@ -1,0 +1,117 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ovsactl/ovsactl/licensing/ledger"
+)
+
+// A decision that PostgreSQL ends, because it and another wait for each other, is made
+// again.
+func TestDeadlock(t *testing.T) {
+	s := start(t)
+	l := s.open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	now := time.Now()
+	lic := ledger.Licence{GUID: "g", Model: "m", Type: ledger.Sale, Document: []byte("d"), Primary: []byte("p"), Secondary: []byte("s")}
+	if _, err := l.Store(ctx, lic, now, nil); err != nil {
+		t.Fatal(err)
+	}
+	claim := ledger.Claim{GUID: "g", Model: "m", Guest: "a", Expires: now.Add(time.Hour)}
+	if _, err := l.Claim(ctx, claim, now); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(ctx, s.URL("test0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	other, err := conn.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The claim writes to its guest's row, and then waits for that of its licence.
+	if _, err := other.Exec(ctx, `SET LOCAL deadlock_timeout = '1min'`); err != nil { // it is not the one to end
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(ctx, `SELECT 1 FROM licences WHERE guid = 'g' FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	claimed := make(chan error, 1)
+	go func() {
+		_, err := l.Claim(ctx, claim, now)
+		claimed <- err
+	}()
+	s.waiting(ctx, t)
+	if _, err := other.Exec(ctx, `UPDATE guests SET seen = 1 WHERE guest = 'a'`); err != nil {
+		t.Fatal("the other was to stay: ", err)
+	}
+	if err := other.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-claimed; err != nil {
+		t.Error(err)
+	}
+}
+
+// A renewal that reads a lease while another server ends it is of no lease.
+func TestRenewalOfWhatEnds(t *testing.T) {
+	s := start(t)
+	l := s.open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	now := time.Now()
+	lic := ledger.Licence{GUID: "g", Model: "m", Type: ledger.Sale, Document: []byte("d"), Primary: []byte("p"), Secondary: []byte("s")}
+	if _, err := l.Store(ctx, lic, now, nil); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := l.Claim(ctx, ledger.Claim{GUID: "g", Model: "m", Guest: "a", Expires: now.Add(time.Hour)}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(ctx, s.URL("test0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	other, err := conn.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(ctx, `UPDATE leases SET ended = 1`); err != nil {
+		t.Fatal(err)
+	}
+	renewed := make(chan error, 1)
+	go func() {
+		_, err := l.Renew(ctx, lease.ID, "a", time.Hour, 24*time.Hour, now)
+		renewed <- err
+	}()
+	s.waiting(ctx, t)
+	if err := other.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-renewed; !errors.Is(err, ledger.ErrNoLease) {
+		t.Errorf("%v, want %v", err, ledger.ErrNoLease)
+	}
+}
+
+// waiting returns when a transaction waits for another.
+func (s *server) waiting(ctx context.Context, t *testing.T) {
+	t.Helper()
+	conn, err := pgx.Connect(ctx, s.URL("test0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for waiting := false; !waiting; {
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
