@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
@@ -25,15 +26,22 @@ func TestAnswersAroundAResponse(t *testing.T) {
 		"a page":          {http.StatusOK, "text/html", ErrStatus},
 		"of no kind":      {http.StatusOK, "", ErrStatus},
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", tt.kind)
-			w.Header().Set("Location", "/elsewhere")
-			w.WriteHeader(tt.status)
+			if w.Header().Set("Location", "/elsewhere"); r.URL.Path != "/elsewhere" {
+				w.WriteHeader(tt.status)
+			}
 			w.Write(respond(t, ca, ca, leaf, nil))
 		}))
 		if err := (OCSP{Responder: server.URL}).Status(t.Context(), leaf.cert, ca.cert, now); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
 		server.Close()
+	}
+	for _, u := range []string{"file:///etc/passwd", "ldap://x", "http://", "::"} {
+		err := (OCSP{Responder: u}).Status(t.Context(), leaf.cert, ca.cert, now)
+		if !errors.Is(err, ErrStatus) || !strings.Contains(err.Error(), "want an http or https URL") {
+			t.Errorf("%q: %v", u, err)
+		}
 	}
 }
