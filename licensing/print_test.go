@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -42,7 +43,7 @@ func TestSecretsInAnySpelling(t *testing.T) {
 		part := tt.secret[:8]
 		for spelling, text := range map[string]string{
 			"bytes": string(part), "hex": fmt.Sprintf("%x", part), "upper-case hex": fmt.Sprintf("%X", part),
-			"decimal": strings.Trim(fmt.Sprint(part), "[]"), "base64": base64.StdEncoding.EncodeToString(part[:6]), "quoted": strings.Trim(fmt.Sprintf("%q", part), `"`),
+			"decimal": strings.Trim(fmt.Sprintf("%d", part), "[]"), "base64": base64.StdEncoding.EncodeToString(part[:6]), "quoted": strings.Trim(strconv.Quote(string(part)), `"`),
 		} {
 			if strings.Contains(said, text) {
 				t.Errorf("%s is printed in %s", name, spelling)
