@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,28 +25,27 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/server"
 )
 
-// Half of what the server shall do in a second: see docs/benchmarks-licensing.md.
-const (
-	halfProofs   = 150
-	halfRenewals = 1500
-)
+// half is how many proofs and renewals arrive in a second where a server is not to be
+// as quick as it can: half of what it shall do, see docs/benchmarks-licensing.md.
+var half = map[string]struct{ proofs, renewals int }{"sqlite": {200, 2000}, "postgres": {150, 1500}}
 
 // BenchmarkServer is the server's whole part of a proof and of a renewal, from the
 // request to the answer, but for TLS and HTTP. OVSA_BENCH_STORED says with how many
 // licences, "1,10000" when it is not set.
 func BenchmarkServer(b *testing.B) {
-	eachStore(b, func(b *testing.B, l *load) {
+	eachStore(b, func(b *testing.B, db string, l *load) {
 		prove := func(int) error {
 			_, err := l.Server.Prove(b.Context(), l.exporter, l.begin, l.finish)
 			return err
 		}
-		renew := l.renewals(b, 100)
+		renew := l.renewals(b, 100, l.Server)
 		for _, clients := range []int{1, 10, 100} {
 			b.Run(fmt.Sprintf("proof/clients=%d", clients), func(b *testing.B) { busy(b, clients, prove) })
 			b.Run(fmt.Sprintf("renewal/clients=%d", clients), func(b *testing.B) { busy(b, clients, renew) })
 		}
-		b.Run(fmt.Sprintf("proof/rate=%d", halfProofs), func(b *testing.B) { steady(b, halfProofs, prove) })
-		b.Run(fmt.Sprintf("renewal/rate=%d", halfRenewals), func(b *testing.B) { steady(b, halfRenewals, renew) })
+		rate := half[db]
+		b.Run(fmt.Sprintf("proof/rate=%d", rate.proofs), func(b *testing.B) { steady(b, rate.proofs, prove) })
+		b.Run(fmt.Sprintf("renewal/rate=%d", rate.renewals), func(b *testing.B) { steady(b, rate.renewals, renew) })
 	})
 }
 
@@ -53,8 +53,10 @@ func BenchmarkServer(b *testing.B) {
 // TLS on this machine.
 func BenchmarkRenewHTTPS(b *testing.B) {
 	l := newLoad(b, openSQLite(b), 1)
+	limits := generous
+	limits.InFlight = 4096 // all clients come from one address
 	var err error
-	if l.Server, err = server.New(l.Ledger, server.Options{Limits: generous}); err != nil { // honest again
+	if l.Server, err = server.New(l.Ledger, server.Options{Limits: limits}); err != nil { // honest again
 		b.Fatal(err)
 	}
 	if err := l.Server.Use(l.Credentials); err != nil {
@@ -71,6 +73,34 @@ func BenchmarkRenewHTTPS(b *testing.B) {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			busy(b, clients, func(n int) error { return leases[n].Renew(b.Context()) })
 		})
+	}
+}
+
+// BenchmarkReplicas is the renewals of 100 clients, by one server and by two that
+// share a PostgreSQL, each with half of the clients.
+func BenchmarkReplicas(b *testing.B) {
+	pg := postgrestest.Start(b)
+	pg.Create(b, "ovsa")
+	open := func() *ledger.Ledger {
+		l, err := postgres.Open(b.Context(), pg.URL("ovsa"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { l.Close() })
+		return l
+	}
+	l := newLoad(b, open(), 1)
+	other, err := server.New(open(), server.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := other.Use(l.Credentials); err != nil {
+		b.Fatal(err)
+	}
+	replicas := []*server.Server{l.Server, other}
+	for n := range replicas {
+		renew := l.renewals(b, 100, replicas[:n+1]...)
+		b.Run(fmt.Sprintf("servers=%d", n+1), func(b *testing.B) { busy(b, 100, renew) })
 	}
 }
 
@@ -116,7 +146,7 @@ func BenchmarkPlain(b *testing.B) {
 
 // eachStore runs a benchmark on each kind of database, with some numbers of
 // licences in it.
-func eachStore(b *testing.B, bench func(*testing.B, *load)) {
+func eachStore(b *testing.B, bench func(b *testing.B, db string, l *load)) {
 	b.Helper()
 	list := "1,10000"
 	if text := os.Getenv("OVSA_BENCH_STORED"); text != "" {
@@ -142,15 +172,15 @@ func eachStore(b *testing.B, bench func(*testing.B, *load)) {
 				b.Fatal(err)
 			}
 			b.Run(fmt.Sprintf("db=%s/stored=%d", db, stored), func(b *testing.B) {
-				bench(b, newLoad(b, open[db](b), stored))
+				bench(b, db, newLoad(b, open[db](b), stored))
 			})
 		}
 	}
 }
 
 // renewals are leases of as many guests, each of another licence, on the host of the
-// proof. A client renews its own.
-func (l *load) renewals(b *testing.B, guests int) func(client int) error {
+// proof. A client renews its own, each at one of the servers.
+func (l *load) renewals(b *testing.B, guests int, servers ...*server.Server) func(client int) error {
 	b.Helper()
 	var proven ledger.Entry
 	if err := l.Ledger.Audit(b.Context(), 0, func(_ int64, e ledger.Entry) error {
@@ -177,7 +207,8 @@ func (l *load) renewals(b *testing.B, guests int) func(client int) error {
 		leases = append(leases, lease)
 	}
 	return func(n int) error {
-		_, err := l.Server.Renew(b.Context(), leases[n%guests].ID, leases[n%guests].Guest)
+		lease := leases[n%guests]
+		_, err := servers[n%len(servers)].Renew(b.Context(), lease.ID, lease.Guest)
 		return err
 	}
 }

@@ -31,7 +31,31 @@ func TestRenderFloods(t *testing.T) {
 	}
 	page.Reset()
 	RenderLicensing(&page, Machine{}, time.Now(), parse(t, "BenchmarkX 1 2 ns/op\n"))
-	if strings.Contains(page.String(), "strangers hold") {
+	if strings.Contains(page.String(), "The server's process") {
 		t.Error("a flood that was not measured")
+	}
+}
+
+func TestRenderServers(t *testing.T) {
+	var page bytes.Buffer
+	RenderLicensing(&page, Machine{}, time.Now(), parse(t, `pkg: example.org/server
+BenchmarkServer/db=sqlite/stored=1/proof/clients=10-2	10	1 ns/op	20.0 p50-ms	50.0 p99-ms	399.0 per-s
+BenchmarkServer/db=sqlite/stored=1/proof/rate=200-2	10	1 ns/op	5.0 p50-ms	100.0 p99-ms	200.0 per-s
+BenchmarkServer/db=postgres/stored=1/proof/clients=10-2	10	1 ns/op	20.0 p50-ms	50.0 p99-ms	399.0 per-s
+BenchmarkServer/db=postgres/stored=1/proof/rate=150-2	10	1 ns/op	5.0 p50-ms	99.0 p99-ms	150.0 per-s
+BenchmarkReplicas/servers=1-2	10	1 ns/op	5.0 p50-ms	10.0 p99-ms	2000.0 per-s
+BenchmarkReplicas/servers=2-2	10	1 ns/op	5.0 p50-ms	10.0 p99-ms	1000.0 per-s
+`))
+	got := strings.Join(strings.Fields(page.String()), " ")
+	for _, want := range []string{
+		"| 400 proofs in a second, 1 stored | 399 | **missed** |",
+		"| 99th percentile under 100 ms at half of that | 100 ms | **missed** |",
+		"| 300 proofs in a second, 1 stored | 399 | met |",
+		"| 99th percentile under 100 ms at half of that | 99.0 ms | met |",
+		"| two are faster than one, where there are cores for it | 0.50 x | **missed** |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, page.String())
+		}
 	}
 }
