@@ -163,10 +163,11 @@ func (l *Ledger) end() {
 	}
 }
 
-// Check says whether the database answers.
+// Check says whether the database answers, and takes what is written to it. It writes
+// a challenge that was over before it began.
 func (l *Ledger) Check(ctx context.Context) error {
-	var seq int64
-	if err := l.db.QueryRowContext(ctx, `SELECT seq FROM head WHERE id = 1`).Scan(&seq); err != nil {
+	if _, err := l.db.ExecContext(ctx, `INSERT INTO challenges (id, data, expires) VALUES ('check', $1, 0)
+		ON CONFLICT (id) DO UPDATE SET expires = 0`, []byte{}); err != nil {
 		return fmt.Errorf("ask ledger: %w", err)
 	}
 	return nil

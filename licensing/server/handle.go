@@ -189,7 +189,13 @@ func (s *Server) refused(ctx context.Context, w http.ResponseWriter, req *reques
 	if code == exchange.Unavailable {
 		level = slog.LevelError
 	}
-	req.log.Log(ctx, level, "refused", "code", string(code), "check", string(refusal.Check), "cause", err.Error())
+	log := req.log
+	if code == exchange.Unavailable && s.opts.Hint != nil {
+		if hint := s.opts.Hint(err); hint != "" {
+			log = log.With("hint", hint)
+		}
+	}
+	log.Log(ctx, level, "refused", "code", string(code), "check", string(refusal.Check), "cause", err.Error())
 	s.metrics.refused(refusal.Check)
 	s.remember(ctx, req, refusal) // before the client knows the name to ask by
 	wait := s.limits.punish(req, code)

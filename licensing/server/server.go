@@ -88,9 +88,12 @@ type Options struct {
 	RecordAge  time.Duration // that a host's record may have; 0 is any age
 	HostFresh  HostFresh     // whether hosts have to vouch for each proof; HostRequired
 	Limits     Limits
-	Now        func() time.Time // nil: time.Now
-	Log        *slog.Logger     // nil: none
-	Metrics    prometheus.Registerer
+	// Hint is what whoever reads the log can do about an error of the ledger, "" for
+	// nothing; nil where nothing is known.
+	Hint    func(error) string
+	Now     func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil: none
+	Metrics prometheus.Registerer
 }
 
 // HostFresh says whether the host of a guest has to vouch for each proof of it.

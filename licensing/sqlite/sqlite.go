@@ -88,7 +88,7 @@ func IsFull(err error) bool {
 // be written to.
 func IsReadOnly(err error) bool {
 	var at sqlite3.Error
-	return errors.As(err, &at) && (at.Code == sqlite3.ErrReadonly || at.Code == sqlite3.ErrCantOpen)
+	return errors.As(err, &at) && (at.Code == sqlite3.ErrReadonly || at.Code == sqlite3.ErrCantOpen || at.SystemErrno == syscall.EROFS)
 }
 
 // Backup writes a consistent copy of the database at path to the file to, which

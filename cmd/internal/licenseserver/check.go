@@ -99,7 +99,7 @@ func (s setup) findings(now time.Time) []finding {
 	if s.database != nil {
 		all = append(all, failing("database", s.database))
 	} else {
-		all = append(all, finding{"database", good, "it answers", ""}, count("licences", "there are some", s.licences, "no licence is stored that guests could use", "license_server store LICENCE PRIMARY SECONDARY"))
+		all = append(all, finding{"database", good, "it answers, and takes what is written", ""}, count("licences", "there are some", s.licences, "no licence is stored that guests could use", "license_server store LICENCE PRIMARY SECONDARY"))
 	}
 	if s.trustErr != nil {
 		all = append(all, failing("trust", s.trustErr))

@@ -22,7 +22,7 @@ import (
 // licensing/enrol where the server has an attestation authority.
 func Guests(ctx context.Context, c Config) (Service, error) {
 	exchange, err := proto.New(c.Ledger, proto.Options{
-		Now: c.Now, Log: c.Log, Metrics: c.Metrics,
+		Now: c.Now, Log: c.Log, Metrics: c.Metrics, Hint: c.Hint,
 		Lease: c.Lasting.Lease, ProofEvery: c.Lasting.ProofEvery, RecordAge: c.Lasting.RecordAge, HostFresh: c.Lasting.HostFresh, Limits: c.Limits,
 	})
 	if err != nil {

@@ -277,20 +277,31 @@ func (g *guide) startGuest(vm vtpm.Identity) (tpm string) {
 	return tpm
 }
 
-// parties makes the key stores, each sealed to its guest's TPM, and has the
-// parties and the server believe each other's certificates.
+// parties makes the key stores, and has the parties and the server believe each
+// other's certificates.
 func (g *guide) parties() {
 	g.t.Helper()
-	for name, tpm := range map[string]string{"isv": g.isv, "cust": g.runtime} {
-		g.tool(tpm, "keygen -storekey -t ECDSA -n "+name+" -k @"+name+"_keystore -r @"+name+".csr -e /C=IN/CN="+name)
-		for _, slot := range []string{"primary", "secondary"} {
-			cert := "@" + slot + "_" + name + ".csr.crt"
-			g.tool(tpm, "trust add "+cert)
-			g.tool(tpm, "keygen -storecert -c "+cert+" -k @"+name+"_keystore")
-		}
-	}
+	g.party("isv", g.isv)
 	g.server("trust add -for isv @primary_isv.csr.crt -dir @certs")
-	g.server("trust add -for customer @primary_cust.csr.crt @secondary_cust.csr.crt -dir @certs")
+	g.customer("cust", g.runtime)
+}
+
+// party makes a key store that is sealed to a guest's TPM.
+func (g *guide) party(name, tpm string) {
+	g.t.Helper()
+	g.tool(tpm, "keygen -storekey -t ECDSA -n "+name+" -k @"+name+"_keystore -r @"+name+".csr -e /C=IN/CN="+name)
+	for _, slot := range []string{"primary", "secondary"} {
+		cert := "@" + slot + "_" + name + ".csr.crt"
+		g.tool(tpm, "trust add "+cert)
+		g.tool(tpm, "keygen -storecert -c "+cert+" -k @"+name+"_keystore")
+	}
+}
+
+// customer is party for somebody whom the server believes to be a customer.
+func (g *guide) customer(name, tpm string) {
+	g.t.Helper()
+	g.party(name, tpm)
+	g.server("trust add -for customer @primary_" + name + ".csr.crt @secondary_" + name + ".csr.crt -dir @certs")
 }
 
 func (g *guide) keyStore(name, tpm string) *licensing.KeyStore {
@@ -310,6 +321,12 @@ func (g *guide) keyStore(name, tpm string) *licensing.KeyStore {
 // bought is a licence file, and its customer.
 func (g *guide) bought(lic string) (licensing.Licence, client.Customer) {
 	g.t.Helper()
+	return g.boughtBy("cust", g.runtime, lic)
+}
+
+// boughtBy is bought for a customer of that name, who has another guest.
+func (g *guide) boughtBy(name, tpm, lic string) (licensing.Licence, client.Customer) {
+	g.t.Helper()
 	data, err := os.ReadFile(g.path(lic))
 	if err != nil {
 		g.t.Fatal(err)
@@ -318,7 +335,7 @@ func (g *guide) bought(lic string) (licensing.Licence, client.Customer) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ks := g.keyStore("cust_keystore", g.runtime)
+	ks := g.keyStore(name+"_keystore", tpm)
 	chain, err := ks.Certificates(licensing.Secondary)
 	if err != nil {
 		g.t.Fatal(err)

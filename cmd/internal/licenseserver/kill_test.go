@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -98,8 +100,37 @@ func (g *guide) process(db string, more ...string) *exec.Cmd {
 // processAt is a server process that listens at an address.
 func (g *guide) processAt(address, db string, more ...string) *exec.Cmd {
 	g.t.Helper()
+	cmd, _ := g.processAndLog(address, db, more...)
+	return cmd
+}
+
+// serverLog is what a server has logged so far.
+type serverLog struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *serverLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, b...)
+	return len(b), nil
+}
+
+func (l *serverLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}
+
+// processAndLog is processAt with the process's log.
+func (g *guide) processAndLog(address, db string, more ...string) (*exec.Cmd, *serverLog) {
+	g.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Args = append([]string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", address, "-ops", "off"}, more...)
+	cmd.Args = append([]string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", address}, more...)
+	if !slices.Contains(more, "-ops") {
+		cmd.Args = append(cmd.Args, "-ops", "off")
+	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		g.t.Fatal(err)
@@ -107,18 +138,16 @@ func (g *guide) processAt(address, db string, more ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
-	dec := json.NewDecoder(stderr)
+	log := new(serverLog)
+	dec := json.NewDecoder(io.TeeReader(stderr, log))
 	var line struct{ Msg string }
 	for line.Msg != "serving" {
 		if err := dec.Decode(&line); err != nil {
 			g.t.Fatalf("the server does not serve: %v", err)
 		}
 	}
-	go func() {
-		for dec.Decode(&line) == nil { // or its log would fill the pipe
-		}
-	}()
-	return cmd
+	go io.Copy(log, stderr) // or its log would fill the pipe
+	return cmd, log
 }
 
 // user is a guest that uses the licence for as long as it may.

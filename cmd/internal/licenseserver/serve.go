@@ -126,7 +126,10 @@ func (s session) serve(ctx context.Context, o serveOptions) (err error) {
 	registry := newRegistry()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // until requests are answered
 	defer stop()
-	service, err := s.NewService(running, Config{Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now, Lasting: o.lasting, Limits: o.limits})
+	service, err := s.NewService(running, Config{
+		Ledger: ledger, Material: material, Log: log, Metrics: registry, Now: s.Now, Lasting: o.lasting, Limits: o.limits,
+		Hint: func(err error) string { return hint.Of(explainDatabase(err, o.db)) },
+	})
 	if err != nil {
 		return err
 	}
@@ -165,7 +168,9 @@ func newProcess(s session, o serveOptions, log *slog.Logger, service Service, le
 	p := &process{session: s, options: o, log: log, service: service, registry: registry, counters: newCounters(registry)}
 	p.current = newCurrent(m, registry)
 	p.health = &health{look: func(ctx context.Context) []finding {
-		return o.dir.look(ctx, *p.current.p.Load(), nil, ledger, nil, s.Now()).findings(s.Now())
+		found := o.dir.look(ctx, *p.current.p.Load(), nil, ledger, nil, s.Now())
+		found.database = explainDatabase(found.database, o.db)
+		return found.findings(s.Now())
 	}}
 	return p
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Now      func() time.Time
 	Lasting  Lasting
 	Limits   proto.Limits
+	Hint     func(error) string // what to do about an error of the ledger; "" for nothing
 }
 
 // Lasting is how long things last.
