@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"io"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -14,7 +15,6 @@ type slot struct {
 	file  *fileCipher
 	at    place
 	entry [maxEntry]byte
-	done  chan error
 }
 
 // grow makes room for a chunk of n bytes.
@@ -26,8 +26,9 @@ func (s *slot) grow(n int) {
 	s.buf, s.n = s.buf[:cap(s.buf)], n
 }
 
-// pipeline moves chunks through fill, which is called in order by one goroutine,
-// work, by many, and emit, in order again by run's caller.
+// pipeline takes chunks through fill and emit, which are called in order and one at a
+// time, and work between them, which many do. A chunk stays with one worker, and so in
+// one core's cache.
 type pipeline struct {
 	workers int
 	fill    func(*slot) (more bool, err error)
@@ -35,76 +36,72 @@ type pipeline struct {
 	emit    func(*slot) error
 }
 
-// run returns when all is done or something failed, and then all goroutines
-// have ended and all buffers are wiped. It cannot interrupt a Read or a Write
-// that blocks.
+// run returns when all is done or something failed, and then all goroutines have ended
+// and all buffers are wiped. What comes before a chunk that failed was emitted. It
+// cannot interrupt a Read or a Write that blocks.
 func (p pipeline) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	slots := make([]*slot, 2*p.workers+1)
-	// Every channel has room for all slots, so sending never blocks.
-	free, todo, order := make(chan *slot, len(slots)), make(chan *slot, len(slots)), make(chan *slot, len(slots))
-	for i := range slots {
-		slots[i] = &slot{done: make(chan error, 1)}
-		free <- slots[i]
-	}
-	var g errgroup.Group
-	g.Go(func() error {
-		defer close(order)
-		defer close(todo)
-		for {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case s := <-free:
-				if more, err := p.fill(s); err != nil || !more {
-					return err
-				}
-				order <- s
-				todo <- s
-			}
-		}
-	})
+	g, ctx := errgroup.WithContext(ctx)
+	q := queue{fill: p.fill, last: make(chan struct{})}
+	close(q.last)
 	for range p.workers {
 		g.Go(func() error {
-			for s := range todo {
-				if ctx.Err() != nil {
-					s.done <- context.Cause(ctx)
-					continue
+			s := new(slot)
+			defer func() { clear(s.buf[:cap(s.buf)]) }()
+			for {
+				turn, done, err := q.next(ctx, s)
+				if done == nil {
+					return err
 				}
-				s.done <- p.work(s)
+				if err == nil {
+					err = p.work(s)
+				}
+				select {
+				case <-turn:
+				case <-ctx.Done():
+				}
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err == nil {
+					err = p.emit(s)
+				}
+				if err != nil {
+					return err
+				}
+				close(done)
 			}
-			return nil
 		})
 	}
-	err := p.drain(ctx, order, free)
-	if err != nil {
-		cancel(err)
-	}
-	if waited := g.Wait(); err == nil {
-		err = waited
-	}
-	for _, s := range slots {
-		clear(s.buf[:cap(s.buf)])
-	}
-	return err
+	return g.Wait()
 }
 
-// drain emits the chunks as they are finished, in order.
-func (p pipeline) drain(ctx context.Context, order <-chan *slot, free chan<- *slot) error {
-	for s := range order {
-		if err := <-s.done; err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := p.emit(s); err != nil {
-			return err
-		}
-		free <- s
+// queue gives out chunks.
+type queue struct {
+	fill func(*slot) (more bool, err error)
+
+	mu   sync.Mutex
+	over bool
+	last chan struct{} // is closed when the chunk that was filled last is done
+}
+
+// next fills s. turn is closed when all chunks before are done, and done is to be when
+// this one is; done is nil when there is no more.
+func (q *queue) next(ctx context.Context, s *slot) (turn <-chan struct{}, done chan struct{}, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
-	return nil
+	if q.over {
+		return nil, nil, nil
+	}
+	more, err := q.fill(s)
+	if q.over = err != nil || !more; q.over && err == nil {
+		return nil, nil, nil
+	}
+	turn, done = q.last, make(chan struct{})
+	q.last = done
+	return turn, done, err
 }
 
 // write is w.Write that knows no short writes.

@@ -165,11 +165,15 @@ func (s *sealing) fill(c *slot) (more bool, err error) {
 	return true, nil
 }
 
+// maxRead is how much is read at once: what is copied in larger pieces is written past
+// the cache by Go's copy, and is about to be encrypted.
+const maxRead = 128 << 10
+
 // readFull fills b or reads to the end. It is not io.ReadFull, which cannot tell a
 // file's end from a source that was itself cut short.
 func readFull(r io.Reader, b []byte) (n int, end bool, err error) {
 	for empty := 0; n < len(b); {
-		k, err := r.Read(b[n:])
+		k, err := r.Read(b[n:min(n+maxRead, len(b))])
 		n += k
 		switch {
 		case err == io.EOF:
