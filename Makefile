@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,/dev/fuse,/usr/bin/python3
 
 .PHONY: help
 help: ## list the targets
@@ -65,6 +65,8 @@ test: test-deps package unit in-lab e2e ## run every test, real guests included
 .PHONY: unit
 unit: ## run the tests that need no libvirt
 	OVSA_REQUIRE='$(REQUIRE)' OVSACTL_TEST_CACHE=/var/OVSA/cache/images go test -p 2 -timeout 15m ./...
+# What a model's reader gets while its buffers are used again.
+	OVSA_REQUIRE='$(REQUIRE)' go test -race -timeout 10m ./licensing/modelfs
 
 .PHONY: in-lab
 in-lab: ## run the tests that change a libvirt, in a lab's

@@ -9,4 +9,4 @@ import (
 	"github.com/ovsactl/ovsactl/cmd/internal/ovsaruntime"
 )
 
-func main() { os.Exit(ovsaruntime.Program(keystore.Machine()).Main()) }
+func main() { os.Exit(ovsaruntime.Main(keystore.Machine(), os.Args[1:])) }

@@ -89,6 +89,10 @@ func Acquire(ctx context.Context, l licensing.Licence, c Customer, o Options) (*
 	return nil, fmt.Errorf("acquire licence %s: %w", l.LicenceGUID, errors.Join(errs...))
 }
 
+// Transient says of an error of Acquire, Renew or Keep that the same may be done later:
+// no server has refused it.
+func Transient(err error) bool { return transient(err) }
+
 // transient says that the same server may do it later.
 func transient(err error) bool {
 	var problem *exchange.Problem

@@ -152,6 +152,30 @@ func (r *Reader) chunk(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// ChunkBuffer is how much room a chunk needs while it is decrypted.
+const ChunkBuffer = ChunkSize + tagSize
+
+// Chunk reads and authenticates chunk n of the file, which has ChunkSize bytes, or is
+// the last. buf is used for it where it has room, ChunkBuffer; what it returns is in
+// buf then, and the caller's to wipe. It keeps nothing.
+func (r *Reader) Chunk(n int64, buf []byte) ([]byte, error) {
+	if n < 0 || n >= chunks(r.size) {
+		return nil, fmt.Errorf("read %q: chunk %d: %w", r.m.files[r.i].Name, n, io.EOF)
+	}
+	r.mu.Lock()
+	c := r.c
+	r.mu.Unlock()
+	if c == nil {
+		return nil, fs.ErrClosed
+	}
+	s := slot{buf: buf, at: place{index: uint64(n)}}
+	if err := r.m.open(r.i, c, &s); err != nil {
+		clear(s.buf[:cap(s.buf)])
+		return nil, fmt.Errorf("read %q: %w", r.m.files[r.i].Name, err)
+	}
+	return s.buf[:s.n], nil
+}
+
 // keep makes s the chunk that was read last, if it is good, and the one before
 // the spare.
 func (r *Reader) keep(s *slot, good bool) {

@@ -103,7 +103,7 @@ func TestDirection(t *testing.T) {
 // allowed are the edges between nouns that the design has.
 func allowed(from, to string) bool {
 	switch from {
-	case "licensing/client": // proves its guest's state with the guest's TPM
+	case "licensing/client", "licensing/hosting": // prove their guest's state with the guest's TPM
 		return to == "vtpm/quote" || to == "vtpm/guest"
 	case "licensing/licensetest":
 		return under(to, "vtpm")

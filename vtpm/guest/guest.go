@@ -47,13 +47,20 @@ func Quote(ctx context.Context, path string, nonce []byte, host Host) (quote.Evi
 		return quote.Evidence{}, err
 	}
 	defer t.Close()
-	var log []byte
-	if path == DefaultTPM {
-		if log, err = readLog(eventLog); err != nil {
-			return quote.Evidence{}, err
-		}
+	log, err := EventLog(path)
+	if err != nil {
+		return quote.Evidence{}, err
 	}
 	return Make(ctx, t, nonce, log, host)
+}
+
+// EventLog is the firmware's log of what it measured into the TPM at path; nil for a
+// TPM that is not this machine's own device, and where the log may not be read.
+func EventLog(path string) ([]byte, error) {
+	if path != DefaultTPM {
+		return nil, nil
+	}
+	return readLog(eventLog)
 }
 
 // Make makes evidence with a TPM that is open, for a nonce from quote.MinNonce to

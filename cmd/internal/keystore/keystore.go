@@ -52,7 +52,11 @@ type Session struct {
 
 // Open opens the key store of -k.
 func (s Session) Open(ctx context.Context) (*licensing.KeyStore, error) {
-	path := s.Text("k")
+	return s.OpenFile(ctx, s.Text("k"))
+}
+
+// OpenFile opens the key store in a file.
+func (s Session) OpenFile(ctx context.Context, path string) (*licensing.KeyStore, error) {
 	file, err := guestcli.ReadFile(path, licensing.MaxKeyStore)
 	if errors.Is(err, guestcli.ErrTooLarge) {
 		return nil, filekind.Wrong(path, "a key store", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsaruntime"
 	"github.com/ovsactl/ovsactl/cmd/internal/ovsatool"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/ledger"
@@ -42,6 +43,9 @@ func scriptClock() time.Time {
 // TestMain makes this test binary be the programs, too, where a script or a test
 // runs them. The server's protocol is the tests' own.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "launch-engine" {
+		os.Exit(ovsaruntime.Main(keystore.Machine(), os.Args[1:]))
+	}
 	server := func() {
 		ports := Machine()
 		ports.Now = scriptClock

@@ -1,0 +1,258 @@
+package licenseserver_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/cmd/internal/ovsaruntime"
+	"github.com/ovsactl/ovsactl/internal/need"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
+	"github.com/ovsactl/ovsactl/licensing/sqlite"
+)
+
+// TestHosting is the guide's last part: a customer's guest serves what it has bought,
+// with a server that knows nothing of licences, for as long as it may.
+func TestHosting(t *testing.T) {
+	need.Root(t)
+	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	g := newGuide(t)
+	g.sold("-t InstanceLimit -l 1")
+	g.stopServer()
+	db := g.path("DB/ovsa.db")
+	g.server("store @InstanceLimit.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	lasting := []string{"-lease", "4s", "-proof-every", "12s", "-guest-rate", "10:100"}
+	server := g.processAt(g.address, db, lasting...)
+	defer func() {
+		server.Process.Kill()
+		server.Wait()
+	}()
+	r := g.hosted("face_detection_model", "InstanceLimit.lic")
+	r.until("ready")
+	for name, want := range g.files {
+		if body, err := r.get("/controlled-access-model/1/" + name); err != nil || !bytes.Equal(body, want) {
+			t.Errorf("%s: %d bytes, %v", name, len(body), err)
+		}
+	}
+
+	// It goes on: renewals, more proofs than one, and a server that was killed.
+	first := r.status().Models[0].Proven
+	if err := server.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	server.Wait()
+	server = g.processAt(g.address, db, lasting...)
+	for end := time.Now().Add(40 * time.Second); !r.status().Models[0].Proven.After(first); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is not proven again")
+		}
+	}
+	if s := r.status(); s.Models[0].State != "ready" || s.Engine.Started != 1 {
+		t.Errorf("after another proof: %+v", s)
+	}
+
+	// Revoked, it stops, and allowed again it comes back.
+	licence, _ := g.bought("InstanceLimit.lic")
+	g.server("revoke licence " + string(licence.LicenceGUID) + " -reason contract -db " + db)
+	r.until("refused")
+	if _, err := r.get("/"); err == nil {
+		t.Error("the server of a revoked model answers")
+	}
+	if why := r.status().Models[0].Why; !strings.Contains(why, "revoked") {
+		t.Errorf("why: %s", why)
+	}
+	g.server("unrevoke licence " + string(licence.LicenceGUID) + " -db " + db)
+	r.until("ready")
+	if body, err := r.get("/controlled-access-model/1/face.bin"); err != nil || !bytes.Equal(body, g.files["face.bin"]) {
+		t.Errorf("allowed again: %d bytes, %v", len(body), err)
+	}
+
+	// Its place is free when it ends.
+	r.end()
+	l, err := sqlite.Open(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	use, err := l.Usage(t.Context(), string(licence.LicenceGUID), string(licence.ModelGUID), time.Now())
+	if err != nil || use.Held != 0 {
+		t.Errorf("usage %+v, %v", use, err)
+	}
+}
+
+// What is wrong with a model is said, and another is served.
+func TestHostingWrongFiles(t *testing.T) {
+	need.Root(t)
+	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	g := newGuide(t)
+	g.sold("-t Sale")
+	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + g.path("DB/ovsa.db"))
+	g.tool(g.isv, "controlAccess -i @face.xml -n other -d other -v 1 -p @other.dat -m @other.masterlic -k @isv_keystore -g 0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a02")
+	r := g.hosted("model", "Sale.lic",
+		func(base string) { // 2: another model
+			g.copy("other.dat", base+"/2/model.dat")
+			g.copy("Sale.lic", base+"/2/model.lic")
+		},
+		func(base string) { // 3: no licence
+			g.copy("face.dat", base+"/3/model.dat")
+		},
+		func(base string) { // 4: cut
+			g.copy("Sale.lic", base+"/4/model.lic")
+			data, err := os.ReadFile(g.path("face.dat"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.write("cut.dat", data[:len(data)/2])
+			g.copy("cut.dat", base+"/4/model.dat")
+		},
+		func(base string) { // 5: not a licence
+			g.copy("face.dat", base+"/5/model.dat")
+			g.copy("face.xml", base+"/5/model.lic")
+		},
+	)
+	r.until("refused, refused, refused, refused, ready")
+	for i, want := range []string{"model.lic", "the model container is incomplete", "model.lic: no such file", "the licence is for another model: other"} {
+		if m := r.status().Models[i]; !strings.Contains(m.Why, want) {
+			t.Errorf("version %d: %q, want %q", m.Version, m.Why, want)
+		}
+	}
+	if body, err := r.get("/controlled-access-model/1/face.bin"); err != nil || !bytes.Equal(body, g.files["face.bin"]) {
+		t.Errorf("the good one: %d bytes, %v", len(body), err)
+	}
+}
+
+// runner is `ovsaruntime serve` in the customer's guest.
+type runner struct {
+	g        *guide
+	url, ops string
+	log      *serverLog
+	end      func()
+}
+
+// copy puts a file where a customer would.
+func (g *guide) copy(name, to string) {
+	g.t.Helper()
+	data, err := os.ReadFile(g.path(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.WriteFile(to, data, 0o600)); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// hosted serves a licence's model as the guide's sample.json says, with files of that
+// stem, and what else is made in its directory.
+func (g *guide) hosted(stem, lic string, more ...func(base string)) *runner {
+	g.t.Helper()
+	base := g.path("artefacts/fd")
+	g.copy("face.dat", filepath.Join(base, "1", stem+".dat"))
+	g.copy(lic, filepath.Join(base, "1", stem+".lic"))
+	for _, make := range more {
+		make(base)
+	}
+	g.write("sample.json", fmt.Appendf(nil, `{
+		"custom_loader_config_list":[{"config":{"loader_name":"ovsa", "library_path": "/ovsa-runtime/lib/libovsaruntime.so"}}],
+		"model_config_list":[{"config":{"name":"controlled-access-model", "base_path":%q,
+			"custom_loader_options": {"loader_name": "ovsa", "keystore": %q, "controlled_access_file": %q}}}]}`, base, g.path("cust_keystore"), stem))
+	models := g.t.TempDir()
+	for _, dir := range []string{models, filepath.Dir(models)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	address, ops := licensetest.FreeAddress(g.t), licensetest.FreeAddress(g.t)
+	_, port, _ := strings.Cut(address, ":")
+	r := &runner{g: g, url: "http://" + address, ops: "http://" + ops, log: new(serverLog)}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- ovsaruntime.Program(keystore.Machine()).Run(ctx, guestcli.Env{
+			Args: []string{"serve", "-config", g.path("sample.json"), "-models", models, "-port", port, "-user", "nobody", "-ops", ops,
+				"-host-port", string(g.port(g.guestVM)), "--", "/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "-d", "{models}", "{port}"},
+			Stderr: r.log, Getenv: func(name string) string {
+				return map[string]string{"OVSA_TPM": g.runtime, "OVSA_TRUST": g.path("trust")}[name]
+			},
+		})
+	}()
+	var over bool
+	r.end = func() {
+		if over {
+			return
+		}
+		over = true
+		stop()
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			g.t.Error("the runtime does not end")
+		}
+	}
+	g.t.Cleanup(r.end)
+	return r
+}
+
+func (r *runner) get(path string) ([]byte, error) {
+	return fetchBody(r.url + path)
+}
+
+func fetchBody(url string) ([]byte, error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, errors.New(response.Status)
+	}
+	return io.ReadAll(response.Body)
+}
+
+// told is /status.
+type told struct {
+	Models []struct {
+		Version int
+		State   string
+		Why     string
+		Proven  time.Time `json:"last_proof"`
+	}
+	Engine struct {
+		State   string
+		Started int
+	}
+}
+
+func (r *runner) status() (s told) {
+	body, err := fetchBody(r.ops + "/status")
+	if err != nil || json.Unmarshal(body, &s) != nil {
+		return told{}
+	}
+	return s
+}
+
+// until waits for the states of the versions, the newest first.
+func (r *runner) until(want string) {
+	r.g.t.Helper()
+	got := ""
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var all []string
+		for _, m := range r.status().Models {
+			all = append(all, m.State)
+		}
+		if got = strings.Join(all, ", "); got == want {
+			return
+		}
+	}
+	r.g.t.Fatalf("%q, want %q; the log is\n%s", got, want, r.log)
+}

@@ -1,0 +1,210 @@
+package ovsaruntime
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/hosting"
+)
+
+// launchVerb is the first argument of the program when it becomes an engine.
+const launchVerb = "launch-engine"
+
+const (
+	defaultConfig = "/opt/ovsa/kvm/example_runtime/sample.json"
+	defaultDir    = "/run/ovsa/models"
+	defaultUser   = "ovsa-engine"
+	defaultOps    = "127.0.0.1:9453"
+)
+
+func serveCommand(p keystore.Ports) guestcli.Command {
+	setting := func(name, arg string, kind guestcli.Kind, value, help string) guestcli.Flag {
+		return guestcli.Flag{Name: name, Arg: arg, Kind: kind, Setting: true, Default: value, Help: help}
+	}
+	return guestcli.Command{
+		Name: "serve", Summary: "prove this guest, and run a model server that sees the licensed models for as long as it may",
+		Operands: "-- PROGRAM [ARGUMENT...]", Min: 1, Max: guestcli.Many,
+		Flags: keystore.Trusting(
+			setting("config", "FILE", guestcli.File, defaultConfig, "which models: the file of OpenVINO Model Server"),
+			setting("models", "DIR", guestcli.Dir, defaultDir, "where the program sees them, as NAME/VERSION; {models} in its arguments"),
+			setting("port", "N", guestcli.Number, "8000", "where the program listens on 127.0.0.1; {port} in its arguments"),
+			setting("ready", "PATH", guestcli.Plain, "", "what the program answers with 200 when it is ready; without it that it listens is enough"),
+			setting("user", "USER", guestcli.Plain, defaultUser, "whom the program runs as, who alone can read the models"),
+			setting("ops", "ADDRESS", guestcli.Plain, defaultOps, `where /healthz, /readyz and /status are, without TLS; "off" for nowhere`),
+			hostPort(),
+		),
+		Example: "serve -config sample.json -- llama-server -m {models}/chat/1/chat.gguf --host 127.0.0.1 --port {port}",
+		NoJSON:  "its log is JSON, and so is /status",
+		Run: func(ctx context.Context, c *guestcli.Call) error {
+			return serve(ctx, session{keystore.Session{Call: c, Ports: p}})
+		},
+	}
+}
+
+func serve(ctx context.Context, s session) error {
+	log := slog.New(slog.NewJSONHandler(s.Stderr, nil))
+	config, err := readConfig(s.Text("config"))
+	if err != nil {
+		return err
+	}
+	for _, member := range config.Ignored {
+		log.Warn("it means nothing here", "member", member)
+	}
+	uid, gid, err := engineUser(s.Text("user"))
+	if err != nil {
+		return err
+	}
+	dir := s.Text("models")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return hint.Wrap(fmt.Errorf("make the models' directory: %w", err), "run it as root: it mounts the models, and runs their server as another user")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	h := hosting.New(hosting.Options{
+		Models: config.Models, Log: log,
+		Licensor: &hosting.Guest{TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe},
+		Engine: hosting.Command{
+			Args: s.Operands, Port: s.Number("port"), Health: s.Text("ready"), Dir: dir, UID: uid, GID: gid,
+			Launcher: []string{self, launchVerb}, Log: log,
+		},
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	if address := s.Text("ops"); address != "off" {
+		var listen net.ListenConfig
+		ops, err := listen.Listen(ctx, "tcp", address)
+		if err != nil {
+			return hint.Wrap(fmt.Errorf("listen for status: %w", err), "-ops ADDRESS chooses another place, -ops off none")
+		}
+		server := &http.Server{Handler: status(h), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
+		group.Go(func() error {
+			if err := server.Serve(ops); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("tell the status: %w", err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			return server.Close()
+		})
+		log = log.With("ops", ops.Addr().String())
+	}
+	log.Info("serving", "models", len(config.Models))
+	group.Go(func() error { return h.Run(ctx) })
+	return group.Wait()
+}
+
+// believe says whether a chain is believed, whose revocation is looked up.
+func (s session) believe(ctx context.Context, chain []*x509.Certificate) error {
+	v, err := s.Verifier()
+	if err != nil {
+		return err
+	}
+	_, err = v.Verify(ctx, chain)
+	return err
+}
+
+func readConfig(path string) (hosting.Config, error) {
+	data, err := guestcli.ReadFile(path, hosting.MaxConfig)
+	if err != nil {
+		return hosting.Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	config, err := hosting.ParseConfig(data)
+	if err != nil {
+		return config, fmt.Errorf("%q: %w", path, err)
+	}
+	return config, nil
+}
+
+// engineUser is whom engines run as: nobody who may do more.
+func engineUser(name string) (uid, gid uint32, err error) {
+	u, err := user.Lookup(name)
+	var unknown user.UnknownUserError
+	if errors.As(err, &unknown) {
+		return 0, 0, hint.Wrap(fmt.Errorf("look for the server's user: %w", err), "make it: useradd --system --no-create-home %s; or name another: -user USER", name)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look for the server's user: %w", err)
+	}
+	for _, id := range []struct {
+		text string
+		to   *uint32
+	}{{u.Uid, &uid}, {u.Gid, &gid}} {
+		n, err := strconv.ParseUint(id.text, 10, 32)
+		if err != nil {
+			return 0, 0, fmt.Errorf("look for the server's user: %w", err)
+		}
+		*id.to = uint32(n)
+	}
+	if uid == 0 {
+		return 0, 0, guestcli.Usagef("-user %s: a model's server does not run as root", name)
+	}
+	return uid, gid, nil
+}
+
+const opsTime = 10 * time.Second
+
+// told is what /status says.
+type told struct {
+	Models []hosting.Status `json:"models"`
+	Engine engineStatus     `json:"engine"`
+}
+
+// engineStatus is what is told of the models' server.
+type engineStatus struct {
+	State   hosting.State `json:"state"`
+	Since   time.Time     `json:"since"`
+	Started int64         `json:"started"` // how often
+	Why     string        `json:"why,omitempty"`
+}
+
+// status answers whoever looks after the runtime.
+func status(h *hosting.Host) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		models, _ := h.Status()
+		var lacks []hosting.Status
+		for _, m := range models {
+			if m.State != hosting.Ready {
+				lacks = append(lacks, m)
+			}
+		}
+		switch {
+		case len(lacks) == len(models):
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, "not ready")
+		case len(lacks) > 0:
+			fmt.Fprintln(w, "ready, and not complete")
+		default:
+			fmt.Fprintln(w, "ok")
+		}
+		for _, m := range lacks {
+			fmt.Fprintf(w, "%s: %s/%d: %s\n", m.State, m.Name, m.Version, m.Why)
+		}
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		models, engine := h.Status()
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		enc.Encode(told{models, engineStatus{engine.State, engine.Since, engine.Version, engine.Why}}) // who has left does not hear it
+	})
+	return mux
+}
