@@ -31,7 +31,7 @@ import (
 
 // elsewhere are the tests of packages that are tested by others', too.
 var elsewhere = map[string][]string{
-	"licensing/ledger":   {"licensing/sqlite"},
+	"licensing/ledger":   {"licensing/sqlite", "licensing/postgres"},
 	"licensing":          {"cmd/internal/ovsatool"},
 	"licensing/exchange": {"licensing/server"},
 	"licensing/client":   {"licensing/server"},
