@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -237,4 +238,19 @@ func (m ModelConfig) Versions() ([]Version, error) {
 	}
 	slices.SortFunc(all, func(a, b Version) int { return int(min(1, max(-1, b.Number-a.Number))) })
 	return all, nil
+}
+
+// stamp tells a version's files from others, without reading them.
+func (v Version) stamp() string {
+	var b strings.Builder
+	for _, path := range []string{v.Dat, v.Lic} {
+		info, err := os.Stat(path)
+		if err != nil {
+			b.WriteString("none;")
+			continue
+		}
+		file, _ := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintf(&b, "%d %d %d;", file.Ino, info.Size(), info.ModTime().UnixNano())
+	}
+	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -92,6 +93,12 @@ type Options struct {
 	// Again is how long to wait after a failure, twice as long each time up to
 	// MaxAgain; 1 second and 1 minute.
 	Again, MaxAgain time.Duration
+	// Look is how often it is looked whether there are other versions, or other files
+	// of one; 10 seconds.
+	Look time.Duration
+	// Settle is for how long the first engine waits for models that are not refused
+	// yet, while there are others; 30 seconds.
+	Settle time.Duration
 }
 
 // Host serves models.
@@ -100,6 +107,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	versions map[id]*held
+	settled  bool          // the first engine waits for nothing any more
 	engine   Status        // of the engine; its Version is how often it was started
 	running  *instance     // nil for none
 	changed  chan struct{} // closed and made anew when there is something to do
@@ -115,6 +123,10 @@ type held struct {
 	Status
 	tried    bool
 	licensed Licensed // while it may be used
+
+	files  string             // which they are: see Version.stamp
+	forget context.CancelFunc // has it not be kept any more; nil for what is no version
+	gone   chan struct{}      // closed when it is not
 }
 
 // instance is an engine that runs, and what it was started with.
@@ -131,6 +143,12 @@ func New(o Options) *Host {
 	if o.MaxAgain == 0 {
 		o.MaxAgain = time.Minute
 	}
+	if o.Look == 0 {
+		o.Look = 10 * time.Second
+	}
+	if o.Settle == 0 {
+		o.Settle = 30 * time.Second
+	}
 	return &Host{opts: o, versions: map[id]*held{}, changed: make(chan struct{}), engine: Status{State: Waiting, Since: time.Now()}}
 }
 
@@ -138,19 +156,99 @@ func New(o Options) *Host {
 // that it started has ended when it returns, and all keys are wiped.
 func (h *Host) Run(ctx context.Context) error {
 	var all errgroup.Group
-	for _, m := range h.opts.Models {
-		versions, err := m.Versions()
-		if err != nil {
-			h.set(id{m.Name, 0}, Refused, err)
-			continue
+	all.Go(func() error { h.look(ctx, &all); return nil })
+	all.Go(func() error { h.serve(ctx); return nil })
+	settle := time.AfterFunc(h.opts.Settle, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.settled = true
+		h.tell()
+	})
+	defer settle.Stop()
+	return all.Wait()
+}
+
+// look looks for versions until ctx ends, and has them kept.
+func (h *Host) look(ctx context.Context, all *errgroup.Group) {
+	ticks := time.NewTicker(h.opts.Look)
+	defer ticks.Stop()
+	for ctx.Err() == nil {
+		for _, m := range h.opts.Models {
+			versions, err := m.Versions()
+			h.compare(ctx, all, m.Name, versions, err)
 		}
-		for _, v := range versions {
-			h.set(id{m.Name, v.Number}, Waiting, nil)
-			all.Go(func() error { h.keep(ctx, v); return nil })
+		select {
+		case <-ctx.Done():
+		case <-ticks.C:
 		}
 	}
-	all.Go(func() error { h.serve(ctx); return nil })
-	return all.Wait()
+}
+
+// compare has the versions kept that there are, and no others. One whose files have
+// changed is another.
+func (h *Host) compare(ctx context.Context, all *errgroup.Group, name string, versions []Version, err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.opts.Log.Warn("nobody knows which versions there are", "model", name, "why", err.Error())
+		return // what there was goes on
+	}
+	there := map[id]string{}
+	for _, v := range versions {
+		there[id{name, v.Number}] = v.stamp()
+	}
+	h.mu.Lock()
+	var gone []*held
+	none := false // is known to have no version
+	for of, v := range h.versions {
+		if of.name != name {
+			continue
+		}
+		if of.number == 0 {
+			none = true
+			if err == nil {
+				delete(h.versions, of)
+			}
+			continue
+		}
+		if files, is := there[of]; !is || files != v.files {
+			v.forget()
+			gone = append(gone, v)
+		}
+	}
+	h.mu.Unlock()
+	for _, v := range gone {
+		<-v.gone
+	}
+	if err != nil {
+		if !none {
+			h.set(id{name, 0}, Refused, err)
+		}
+		return
+	}
+	for _, v := range versions {
+		of := id{name, v.Number}
+		h.mu.Lock()
+		_, is := h.versions[of]
+		h.mu.Unlock()
+		if is {
+			continue
+		}
+		keeping, forget := context.WithCancel(ctx)
+		h.set(of, Waiting, nil)
+		h.mu.Lock()
+		kept := h.versions[of]
+		kept.files, kept.forget, kept.gone = there[of], forget, make(chan struct{})
+		h.mu.Unlock()
+		all.Go(func() error {
+			defer forget()
+			h.keep(keeping, v)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			delete(h.versions, of)
+			h.tell()
+			close(kept.gone)
+			return nil
+		})
+	}
 }
 
 // Status is that of each version, in the order of their names, the newest first, and
@@ -216,7 +314,7 @@ func (h *Host) keep(ctx context.Context, v Version) {
 			failures = 0
 			h.give(of, l)
 			err = l.Keep(ctx)
-			h.take(of, err)
+			h.take(ctx, of, err)
 			l.Close()
 		}
 		if ctx.Err() != nil {
@@ -251,7 +349,7 @@ func (h *Host) give(of id, l Licensed) {
 }
 
 // take takes a version away, and returns when no engine has anything of it.
-func (h *Host) take(of id, why error) {
+func (h *Host) take(ctx context.Context, of id, why error) {
 	h.mu.Lock()
 	h.versions[of].licensed = nil
 	running := h.running
@@ -260,7 +358,7 @@ func (h *Host) take(of id, why error) {
 		return
 	}
 	running.Hide(of.name, of.number)
-	if why != nil {
+	if ctx.Err() == nil {
 		h.opts.Log.Warn("the engine is stopped: a model may not be used any more", "model", of.name, "version", of.number, "why", why.Error())
 	}
 	running.Stop()
@@ -301,7 +399,7 @@ func (h *Host) ready() (models []Shown, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for of, v := range h.versions {
-		if !v.tried {
+		if !v.tried && !h.settled {
 			return nil, h.changed
 		}
 		if v.licensed != nil {
@@ -311,6 +409,7 @@ func (h *Host) ready() (models []Shown, changed <-chan struct{}) {
 	slices.SortFunc(models, func(a, b Shown) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.Number, a.Number))
 	})
+	h.settled = h.settled || len(models) > 0
 	return models, h.changed
 }
 

@@ -42,7 +42,9 @@ type licensor struct {
 	mu      sync.Mutex
 	refused map[string]error
 	over    map[string]chan error
+	got     []string // as they were acquired
 	closed  int
+	slow    chan struct{} // closed to let "slow" be acquired
 }
 
 type licensed struct {
@@ -53,6 +55,13 @@ type licensed struct {
 
 func (l *licensor) Acquire(ctx context.Context, v hosting.Version) (hosting.Licensed, error) {
 	name := v.Model.Name + "/" + strconv.FormatInt(v.Number, 10)
+	if v.Model.Name == "slow" {
+		select {
+		case <-l.slow:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refused[name]; err != nil {
@@ -69,6 +78,7 @@ func (l *licensor) Acquire(ctx context.Context, v hosting.Version) (hosting.Lice
 	}
 	over := make(chan error, 1)
 	l.over[name] = over
+	l.got = append(l.got, name)
 	return &licensed{l, m, over}, nil
 }
 
@@ -112,7 +122,8 @@ func content(n int) []byte {
 type world struct {
 	*licensor
 	host *hosting.Host
-	dir  string // in which models appear
+	dir  string            // in which models appear
+	base map[string]string // of each model
 	url  string
 	data []byte
 	log  *syncBuffer
@@ -145,8 +156,8 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 	need.Root(t)
 	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
 	w := &world{
-		licensor: &licensor{t: t, key: licensing.NewKey(), refused: map[string]error{}, over: map[string]chan error{}},
-		dir:      t.TempDir(), data: content(3*model.ChunkSize + 5), log: new(syncBuffer),
+		licensor: &licensor{t: t, key: licensing.NewKey(), refused: map[string]error{}, over: map[string]chan error{}, slow: make(chan struct{})},
+		dir:      t.TempDir(), base: map[string]string{}, data: content(3*model.ChunkSize + 5), log: new(syncBuffer),
 	}
 	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -167,6 +178,7 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 				t.Fatal(err)
 			}
 		}
+		w.base[name] = base
 		configs = append(configs, hosting.ModelConfig{Name: name, BasePath: base, Stem: "face"})
 	}
 	_, port, _ := strings.Cut(licensetest.FreeAddress(t), ":")
@@ -177,7 +189,7 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 	}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.host = hosting.New(hosting.Options{
-		Models: configs, Licensor: w.licensor, Log: log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond,
+		Models: configs, Licensor: w.licensor, Log: log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
 		Engine: hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log},
 	})
 	ctx, stop := context.WithCancel(t.Context())
@@ -199,7 +211,12 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 }
 
 // files is an engine that serves the models' files themselves.
-var files = []string{"/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "-d", "{models}", "{port}"}
+var files = []string{"/usr/bin/python3", "-c", `
+import functools, http.server, os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), files).serve_forever()
+`, "{models}", "{port}"}
 
 func (w *world) get(path string) (int, []byte) {
 	response, err := http.Get(w.url + path)
@@ -283,6 +300,55 @@ func TestServes(t *testing.T) {
 	if w.closed != 4 {
 		t.Errorf("%d keys of 4 are wiped", w.closed)
 	}
+}
+
+// Versions come, change and go while others are served.
+func TestVersionsComeAndGo(t *testing.T) {
+	w := start(t, files, map[string][]string{"face": {"1"}, "none": nil})
+	w.until("face/1 ready, none/0 refused, engine ready")
+	for _, dir := range []string{w.base["face"] + "/2", w.base["none"] + "/1"} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("face/2 ready, face/1 ready, none/1 ready, engine ready")
+	if code, body := w.get("/face/2/face.bin"); code != 200 || !bytes.Equal(body, w.data) {
+		t.Errorf("a new one: %d", code)
+	}
+
+	if err := os.WriteFile(w.base["face"]+"/2/face.lic", []byte("another licence"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		w.mu.Lock()
+		got := strings.Join(w.got, " ")
+		w.mu.Unlock()
+		if strings.Count(got, "face/2") == 2 && strings.Count(got, "face/1") == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("acquired: %s", got)
+		}
+	}
+	w.until("face/2 ready, face/1 ready, none/1 ready, engine ready")
+
+	for _, dir := range []string{w.base["face"] + "/1", w.base["none"] + "/1"} {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("face/2 ready, none/0 refused, engine ready")
+	if code, _ := w.get("/face/1/face.bin"); code != 404 {
+		t.Errorf("one that is gone: %d", code)
+	}
+}
+
+// A model that takes long to be had does not keep the others waiting for ever.
+func TestSlowModel(t *testing.T) {
+	w := start(t, files, map[string][]string{"face": {"1"}, "slow": {"1"}})
+	w.until("face/1 ready, slow/1 proving, engine ready")
+	close(w.slow)
+	w.until("face/1 ready, slow/1 ready, engine ready")
 }
 
 // An engine is another user, alone with what it sees, and cannot become more.

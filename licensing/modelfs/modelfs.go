@@ -97,7 +97,7 @@ func (f *FS) Serve(device *os.File) (*Server, error) {
 	s := &Server{make(chan struct{})}
 	go func() {
 		server.Serve() // until nobody has the mount
-		f.cache.close()
+		f.close()
 		close(s.ended)
 	}()
 	f.served = true
@@ -107,6 +107,18 @@ func (f *FS) Serve(device *os.File) (*Server, error) {
 // Wait returns when the mount is gone, as it is when the last process is that had it,
 // and what was kept of models is wiped.
 func (s *Server) Wait() { <-s.ended }
+
+// close forgets what it knows of models, when nobody can read them any more.
+func (f *FS) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.models {
+		for _, file := range s.files {
+			file.close()
+		}
+	}
+	f.cache.close()
+}
 
 // Add shows a version of a model. Remove it before the model is closed.
 func (f *FS) Add(name string, number int64, m *model.Model) error {

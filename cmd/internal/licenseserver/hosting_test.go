@@ -2,15 +2,17 @@ package licenseserver_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +48,14 @@ func TestHosting(t *testing.T) {
 		}
 	}
 
+	if code, out := g.ovsaruntime("status", "-ops", r.address()); code != 0 || !strings.Contains(out, "controlled-access-model/1  ready  ") || !strings.Contains(out, "the model server is ready since ") {
+		t.Errorf("status: exit %d\n%s", code, out)
+	}
+	check := []string{"check", "-config", g.path("sample.json"), "-host-port", string(g.port(g.guestVM)), "-ops", r.address()}
+	if code, out := g.ovsaruntime(check...); code != 1 || !strings.Contains(out, "another proof would end that") {
+		t.Errorf("a check while it is served: exit %d\n%s", code, out)
+	}
+
 	// It goes on: renewals, more proofs than one, and a server that was killed.
 	first := r.status().Models[0].Proven
 	if err := server.Process.Kill(); err != nil {
@@ -78,8 +88,14 @@ func TestHosting(t *testing.T) {
 		t.Errorf("allowed again: %d bytes, %v", len(body), err)
 	}
 
-	// Its place is free when it ends.
+	// Its place is free when it ends, for a check, too.
 	r.end()
+	if code, out := g.ovsaruntime(check...); code != 0 || !strings.Contains(out, "ok      controlled-access-model/1: 2 files, a lease until ") {
+		t.Errorf("check: exit %d\n%s", code, out)
+	}
+	if code, out := g.ovsaruntime("status", "-ops", r.address()); code != 1 || !strings.Contains(out, "hint: does `ovsaruntime serve` run") {
+		t.Errorf("status of nothing: exit %d\n%s", code, out)
+	}
 	l, err := sqlite.Open(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +105,71 @@ func TestHosting(t *testing.T) {
 	if err != nil || use.Held != 0 {
 		t.Errorf("usage %+v, %v", use, err)
 	}
+}
+
+// Whenever the runtime dies, the model's server dies with it, and nothing is mounted.
+// The next one gets the lease again.
+func TestHostingKilled(t *testing.T) {
+	need.Root(t)
+	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	g := newGuide(t)
+	g.sold("-t InstanceLimit -l 1")
+	g.server("store @InstanceLimit.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + g.path("DB/ovsa.db"))
+	r := g.hosted("model", "InstanceLimit.lic")
+	// Not in the middle of a proof: what is in the TPM then, a guest's kernel removes, and
+	// here there is none between.
+	for _, when := range []string{"licensed", "ready", "licensed"} {
+		r.until(when, "ready")
+		if err := r.process.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		r.process.Wait()
+		r.process = nil
+		for end := time.Now().Add(10 * time.Second); len(r.left()) > 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("killed when %s: there is %q", when, r.left())
+			}
+		}
+		if _, err := r.get("/"); err == nil {
+			t.Error("the model's server answers")
+		}
+		r.start()
+	}
+	r.until("ready")
+	if body, err := r.get("/controlled-access-model/1/face.bin"); err != nil || !bytes.Equal(body, g.files["face.bin"]) {
+		t.Errorf("in the end: %d bytes, %v", len(body), err)
+	}
+}
+
+// left are processes, and mounts of theirs, that have to do with the models' directory.
+func (r *runner) left() (left []string) {
+	r.g.t.Helper()
+	dir := r.args[4]
+	for _, what := range []string{"cmdline", "mountinfo"} {
+		paths, err := filepath.Glob("/proc/[0-9]*/" + what)
+		if err != nil {
+			r.g.t.Fatal(err)
+		}
+		for _, path := range paths {
+			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), dir) {
+				left = append(left, path)
+			}
+		}
+	}
+	return left
+}
+
+// ovsaruntime runs a command in the customer's guest, and returns all that it says.
+func (g *guide) ovsaruntime(args ...string) (code int, said string) {
+	g.t.Helper()
+	var out bytes.Buffer
+	code = ovsaruntime.Program(keystore.Machine()).Run(g.t.Context(), guestcli.Env{
+		Args: args, Stdout: &out, Stderr: &out,
+		Getenv: func(name string) string {
+			return map[string]string{"OVSA_TPM": g.runtime, "OVSA_TRUST": g.path("trust")}[name]
+		},
+	})
+	return code, out.String()
 }
 
 // What is wrong with a model is said, and another is served.
@@ -130,14 +211,56 @@ func TestHostingWrongFiles(t *testing.T) {
 	if body, err := r.get("/controlled-access-model/1/face.bin"); err != nil || !bytes.Equal(body, g.files["face.bin"]) {
 		t.Errorf("the good one: %d bytes, %v", len(body), err)
 	}
+	r.end()
+	code, out := g.ovsaruntime("check", "-config", g.path("sample.json"), "-host-port", string(g.port(g.guestVM)), "-ops", r.address())
+	if code != 1 || strings.Count(out, "failed  ") != 4 || strings.Count(out, "ok      ") != 1 || !strings.Contains(out, "the ISV sells a licence with the .masterlic") {
+		t.Errorf("check: exit %d\n%s", code, out)
+	}
 }
+
+// files is a server that knows nothing of licences.
+const files = `
+import functools, http.server, os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), files).serve_forever()
+`
 
 // runner is `ovsaruntime serve` in the customer's guest.
 type runner struct {
 	g        *guide
 	url, ops string
+	args     []string
 	log      *serverLog
-	end      func()
+	process  *exec.Cmd
+}
+
+// start starts it, as a process of its own.
+func (r *runner) start() {
+	r.g.t.Helper()
+	r.process = exec.Command(os.Args[0])
+	r.process.Args = append([]string{"ovsaruntime"}, r.args...)
+	r.process.Env = append(os.Environ(), "OVSA_TPM="+r.g.runtime, "OVSA_TRUST="+r.g.path("trust"))
+	r.process.Stderr = r.log
+	if err := r.process.Start(); err != nil {
+		r.g.t.Fatal(err)
+	}
+}
+
+// end ends it, and insists that it does.
+func (r *runner) end() {
+	r.g.t.Helper()
+	if r.process == nil {
+		return
+	}
+	r.process.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(30*time.Second, func() {
+		r.g.t.Error("the runtime does not end")
+		r.process.Process.Kill()
+	})
+	defer kill.Stop()
+	r.process.Wait()
+	r.process = nil
 }
 
 // copy puts a file where a customer would.
@@ -175,33 +298,14 @@ func (g *guide) hosted(stem, lic string, more ...func(base string)) *runner {
 	address, ops := licensetest.FreeAddress(g.t), licensetest.FreeAddress(g.t)
 	_, port, _ := strings.Cut(address, ":")
 	r := &runner{g: g, url: "http://" + address, ops: "http://" + ops, log: new(serverLog)}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan int, 1)
-	go func() {
-		ended <- ovsaruntime.Program(keystore.Machine()).Run(ctx, guestcli.Env{
-			Args: []string{"serve", "-config", g.path("sample.json"), "-models", models, "-port", port, "-user", "nobody", "-ops", ops,
-				"-host-port", string(g.port(g.guestVM)), "--", "/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "-d", "{models}", "{port}"},
-			Stderr: r.log, Getenv: func(name string) string {
-				return map[string]string{"OVSA_TPM": g.runtime, "OVSA_TRUST": g.path("trust")}[name]
-			},
-		})
-	}()
-	var over bool
-	r.end = func() {
-		if over {
-			return
-		}
-		over = true
-		stop()
-		select {
-		case <-ended:
-		case <-time.After(30 * time.Second):
-			g.t.Error("the runtime does not end")
-		}
-	}
+	r.args = []string{"serve", "-config", g.path("sample.json"), "-models", models, "-port", port, "-user", "nobody", "-ops", ops,
+		"-host-port", string(g.port(g.guestVM)), "--", "/usr/bin/python3", "-c", files, "{models}", "{port}"}
+	r.start()
 	g.t.Cleanup(r.end)
 	return r
 }
+
+func (r *runner) address() string { return strings.TrimPrefix(r.ops, "http://") }
 
 func (r *runner) get(path string) ([]byte, error) {
 	return fetchBody(r.url + path)
@@ -241,8 +345,8 @@ func (r *runner) status() (s told) {
 	return s
 }
 
-// until waits for the states of the versions, the newest first.
-func (r *runner) until(want string) {
+// until waits for the states of the versions, the newest first: for one of those.
+func (r *runner) until(wanted ...string) {
 	r.g.t.Helper()
 	got := ""
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -250,9 +354,9 @@ func (r *runner) until(want string) {
 		for _, m := range r.status().Models {
 			all = append(all, m.State)
 		}
-		if got = strings.Join(all, ", "); got == want {
+		if got = strings.Join(all, ", "); slices.Contains(wanted, got) {
 			return
 		}
 	}
-	r.g.t.Fatalf("%q, want %q; the log is\n%s", got, want, r.log)
+	r.g.t.Fatalf("%q, want %q; the log is\n%s", got, wanted, r.log)
 }

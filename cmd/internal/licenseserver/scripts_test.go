@@ -56,7 +56,8 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"license_server": server, certScript: server, storeScript: server,
-		"flood": floodMain,
+		"flood":       floodMain,
+		"ovsaruntime": func() { os.Exit(ovsaruntime.Main(keystore.Machine(), os.Args[1:])) },
 		"ovsatool": func() {
 			ports := keystore.Machine()
 			ports.Now = scriptClock

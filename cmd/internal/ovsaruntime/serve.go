@@ -3,7 +3,6 @@ package ovsaruntime
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -40,12 +38,12 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 		Name: "serve", Summary: "prove this guest, and run a model server that sees the licensed models for as long as it may",
 		Operands: "-- PROGRAM [ARGUMENT...]", Min: 1, Max: guestcli.Many,
 		Flags: keystore.Trusting(
-			setting("config", "FILE", guestcli.File, defaultConfig, "which models: the file of OpenVINO Model Server"),
+			configFlag(),
 			setting("models", "DIR", guestcli.Dir, defaultDir, "where the program sees them, as NAME/VERSION; {models} in its arguments"),
 			setting("port", "N", guestcli.Number, "8000", "where the program listens on 127.0.0.1; {port} in its arguments"),
 			setting("ready", "PATH", guestcli.Plain, "", "what the program answers with 200 when it is ready; without it that it listens is enough"),
 			setting("user", "USER", guestcli.Plain, defaultUser, "whom the program runs as, who alone can read the models"),
-			setting("ops", "ADDRESS", guestcli.Plain, defaultOps, `where /healthz, /readyz and /status are, without TLS; "off" for nowhere`),
+			opsFlag(`where /healthz, /readyz and /status are, without TLS; "off" for nowhere`),
 			hostPort(),
 		),
 		Example: "serve -config sample.json -- llama-server -m {models}/chat/1/chat.gguf --host 127.0.0.1 --port {port}",
@@ -54,6 +52,14 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 			return serve(ctx, session{keystore.Session{Call: c, Ports: p}})
 		},
 	}
+}
+
+func configFlag() guestcli.Flag {
+	return guestcli.Flag{Name: "config", Arg: "FILE", Kind: guestcli.File, Setting: true, Default: defaultConfig, Help: "which models: the file of OpenVINO Model Server"}
+}
+
+func opsFlag(help string) guestcli.Flag {
+	return guestcli.Flag{Name: "ops", Arg: "ADDRESS", Setting: true, Default: defaultOps, Help: help}
 }
 
 func serve(ctx context.Context, s session) error {
@@ -79,7 +85,7 @@ func serve(ctx context.Context, s session) error {
 	}
 	h := hosting.New(hosting.Options{
 		Models: config.Models, Log: log,
-		Licensor: &hosting.Guest{TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe},
+		Licensor: s.guest(),
 		Engine: hosting.Command{
 			Args: s.Operands, Port: s.Number("port"), Health: s.Text("ready"), Dir: dir, UID: uid, GID: gid,
 			Launcher: []string{self, launchVerb}, Log: log,
@@ -108,6 +114,11 @@ func serve(ctx context.Context, s session) error {
 	log.Info("serving", "models", len(config.Models))
 	group.Go(func() error { return h.Run(ctx) })
 	return group.Wait()
+}
+
+// guest is the guest that this runs in.
+func (s session) guest() *hosting.Guest {
+	return &hosting.Guest{TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
 }
 
 // believe says whether a chain is believed, whose revocation is looked up.
@@ -156,55 +167,4 @@ func engineUser(name string) (uid, gid uint32, err error) {
 		return 0, 0, guestcli.Usagef("-user %s: a model's server does not run as root", name)
 	}
 	return uid, gid, nil
-}
-
-const opsTime = 10 * time.Second
-
-// told is what /status says.
-type told struct {
-	Models []hosting.Status `json:"models"`
-	Engine engineStatus     `json:"engine"`
-}
-
-// engineStatus is what is told of the models' server.
-type engineStatus struct {
-	State   hosting.State `json:"state"`
-	Since   time.Time     `json:"since"`
-	Started int64         `json:"started"` // how often
-	Why     string        `json:"why,omitempty"`
-}
-
-// status answers whoever looks after the runtime.
-func status(h *hosting.Host) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		models, _ := h.Status()
-		var lacks []hosting.Status
-		for _, m := range models {
-			if m.State != hosting.Ready {
-				lacks = append(lacks, m)
-			}
-		}
-		switch {
-		case len(lacks) == len(models):
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, "not ready")
-		case len(lacks) > 0:
-			fmt.Fprintln(w, "ready, and not complete")
-		default:
-			fmt.Fprintln(w, "ok")
-		}
-		for _, m := range lacks {
-			fmt.Fprintf(w, "%s: %s/%d: %s\n", m.State, m.Name, m.Version, m.Why)
-		}
-	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		models, engine := h.Status()
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.Encode(told{models, engineStatus{engine.State, engine.Since, engine.Version, engine.Why}}) // who has left does not hear it
-	})
-	return mux
 }

@@ -1,0 +1,234 @@
+package ovsaruntime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/visible"
+	"github.com/ovsactl/ovsactl/licensing/hosting"
+)
+
+const opsTime = 10 * time.Second
+
+// told is what /status says.
+type told struct {
+	Models []hosting.Status `json:"models"`
+	Engine engineStatus     `json:"engine"`
+}
+
+// engineStatus is what is told of the models' server.
+type engineStatus struct {
+	State   hosting.State `json:"state"`
+	Since   time.Time     `json:"since"`
+	Started int64         `json:"started"` // how often
+	Why     string        `json:"why,omitempty"`
+}
+
+// status answers whoever looks after the runtime.
+func status(h *hosting.Host) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		models, _ := h.Status()
+		var lacks []hosting.Status
+		for _, m := range models {
+			if m.State != hosting.Ready {
+				lacks = append(lacks, m)
+			}
+		}
+		switch {
+		case len(lacks) == len(models):
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, "not ready")
+		case len(lacks) > 0:
+			fmt.Fprintln(w, "ready, and not complete")
+		default:
+			fmt.Fprintln(w, "ok")
+		}
+		for _, m := range lacks {
+			fmt.Fprintf(w, "%s: %s/%d: %s\n", m.State, m.Name, m.Version, m.Why)
+		}
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		models, engine := h.Status()
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		enc.Encode(told{models, engineStatus{engine.State, engine.Since, engine.Version, engine.Why}}) // who has left does not hear it
+	})
+	return mux
+}
+
+func statusCommand() guestcli.Command {
+	return guestcli.Command{
+		Name: "status", Summary: "say what becomes of each model that is served here",
+		Flags: []guestcli.Flag{opsFlag("where `serve` tells it"), guestcli.JSON()},
+		Run: func(ctx context.Context, c *guestcli.Call) error {
+			t, err := ask(ctx, c.Text("ops"))
+			if err != nil {
+				return err
+			}
+			if c.Has("json") {
+				return guestcli.WriteJSON(c.Stdout, t)
+			}
+			return t.write(c.Stdout)
+		},
+	}
+}
+
+// maxStatus is how long a status may be, in bytes.
+const maxStatus = 1 << 20
+
+// ask asks a runtime for its status.
+func ask(ctx context.Context, address string) (t told, err error) {
+	ctx, cancel := context.WithTimeout(ctx, opsTime)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/status", nil)
+	if err != nil {
+		return t, fmt.Errorf("ask for the status: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return t, hint.Wrap(fmt.Errorf("ask for the status: %w", err), "does `ovsaruntime serve` run, with this -ops?")
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxStatus)).Decode(&t); err != nil || response.StatusCode != http.StatusOK {
+		return t, fmt.Errorf("ask for the status: what answers at %s is no runtime (%s)", address, response.Status)
+	}
+	return t, nil
+}
+
+// write writes a status for people.
+func (t told) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "MODEL\tSTATE\tLEASE UNTIL\tLAST PROOF\tWHY NOT")
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "-"
+		}
+		return t.UTC().Format(time.RFC3339)
+	}
+	for _, m := range t.Models {
+		name := m.Name
+		if m.Version > 0 {
+			name = fmt.Sprintf("%s/%d", m.Name, m.Version)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", visible.Line(name), m.State, at(m.Lease), at(m.Proven), visible.Line(m.Why))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	why := ""
+	if t.Engine.Why != "" {
+		why = ": " + visible.Line(t.Engine.Why)
+	}
+	_, err := fmt.Fprintf(out, "\nthe model server is %s since %s, started %d times%s\n", t.Engine.State, at(t.Engine.Since), t.Engine.Started, why)
+	return err
+}
+
+func checkCommand(p keystore.Ports) guestcli.Command {
+	return guestcli.Command{
+		Name: "check", Summary: "prove this guest once for each model, and say what came of it; exits with an error when one cannot be had",
+		Flags:   keystore.Trusting(configFlag(), opsFlag("where `serve` would tell its status"), hostPort(), guestcli.JSON()),
+		Example: "check -config sample.json",
+		Run: func(ctx context.Context, c *guestcli.Call) error {
+			return check(ctx, session{keystore.Session{Call: c, Ports: p}})
+		},
+	}
+}
+
+// checked is what came of a version.
+type checked struct {
+	Model   string    `json:"model"`
+	Version int64     `json:"version,omitempty"`
+	OK      bool      `json:"ok"`
+	Files   []string  `json:"files,omitempty"`
+	Lease   time.Time `json:"lease_until,omitzero"`
+	Why     string    `json:"why,omitempty"`
+	Hint    string    `json:"hint,omitempty"`
+}
+
+// errNotHad is the error of check. What it is about has been said.
+var errNotHad = errors.New("not every model can be had")
+
+func check(ctx context.Context, s session) error {
+	config, err := readConfig(s.Text("config"))
+	if err != nil {
+		return err
+	}
+	// A guest has one lease of a licence: another proof would take those away.
+	if _, err := ask(ctx, s.Text("ops")); err == nil {
+		return hint.Wrap(errors.New("the models are being served, and another proof would end that"), "ovsaruntime status tells what becomes of them")
+	}
+	g := s.guest()
+	all, good := []checked{}, true
+	for _, m := range config.Models {
+		versions, err := m.Versions()
+		if err != nil {
+			all = append(all, checked{Model: m.Name, Why: err.Error(), Hint: hint.Of(err)})
+		}
+		for _, v := range versions {
+			s.Say("%s/%d: proving", m.Name, v.Number)
+			all = append(all, once(ctx, g, v))
+		}
+	}
+	if s.Has("json") {
+		if err := guestcli.WriteJSON(s.Stdout, all); err != nil {
+			return err
+		}
+	}
+	for _, c := range all {
+		good = good && c.OK
+		if s.Has("json") {
+			continue
+		}
+		if err := c.write(s.Stdout); err != nil {
+			return err
+		}
+	}
+	if !good {
+		return errNotHad
+	}
+	return nil
+}
+
+// once gets a version, and gives it back.
+func once(ctx context.Context, g *hosting.Guest, v hosting.Version) checked {
+	c := checked{Model: v.Model.Name, Version: v.Number}
+	l, err := g.Acquire(ctx, v)
+	if err != nil {
+		c.Why, c.Hint = err.Error(), hint.Of(err)
+		return c
+	}
+	defer l.Close()
+	c.OK = true
+	c.Lease, _ = l.Lease()
+	for _, f := range l.Model().Files() {
+		c.Files = append(c.Files, f.Name)
+	}
+	return c
+}
+
+func (c checked) write(out io.Writer) (err error) {
+	name := c.Model
+	if c.Version > 0 {
+		name = fmt.Sprintf("%s/%d", c.Model, c.Version)
+	}
+	if c.OK {
+		_, err = fmt.Fprintf(out, "ok      %s: %d files, a lease until %s\n", visible.Line(name), len(c.Files), c.Lease.UTC().Format(time.RFC3339))
+		return err
+	}
+	if _, err = fmt.Fprintf(out, "failed  %s: %s\n", visible.Line(name), visible.Line(c.Why)); err == nil && c.Hint != "" {
+		_, err = fmt.Fprintf(out, "        %s\n", visible.Line(c.Hint))
+	}
+	return err
+}
