@@ -30,6 +30,7 @@ import (
 type Command struct {
 	Args     []string // the program and its arguments
 	Port     int      // on 127.0.0.1
+	GRPCPort int      // {grpc_port}, which it may listen at, too
 	Health   string   // a path that is answered with 200 when it is ready; "" where it is when it listens
 	Dir      string   // where the models are to be, an empty directory
 	UID, GID uint32
@@ -85,7 +86,7 @@ func (c Command) Start(ctx context.Context, models []Shown) (Instance, error) {
 		return fail(err)
 	}
 	tell.Close()
-	go c.log(says)
+	go logLines(says, func(line string) { c.Log.Info("engine says", "line", line) })
 	go func() {
 		l.err = l.process.Wait()
 		var failed *run.Error
@@ -113,7 +114,7 @@ func (c Command) Start(ctx context.Context, models []Shown) (Instance, error) {
 
 // arguments are those of the engine.
 func (c Command) arguments() []string {
-	r := strings.NewReplacer("{models}", c.Dir, "{port}", strconv.Itoa(c.Port))
+	r := strings.NewReplacer("{models}", c.Dir, "{port}", strconv.Itoa(c.Port), "{grpc_port}", strconv.Itoa(c.GRPCPort))
 	var all []string
 	for _, a := range c.Args {
 		all = append(all, r.Replace(a))
@@ -124,13 +125,13 @@ func (c Command) arguments() []string {
 // maxLine is how much of a line of an engine's output is logged.
 const maxLine = 4096
 
-// log logs what an engine says.
-func (c Command) log(says io.Reader) {
+// logLines tells the lines of what a program says.
+func logLines(says io.Reader, tell func(string)) {
 	r := bufio.NewReaderSize(says, maxLine)
 	for {
 		line, more, err := r.ReadLine()
 		if text := strings.TrimSpace(string(line)); text != "" {
-			c.Log.Info("engine says", "line", text)
+			tell(text)
 		}
 		for more && err == nil {
 			_, more, err = r.ReadLine()

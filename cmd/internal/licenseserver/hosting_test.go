@@ -279,6 +279,15 @@ func (g *guide) copy(name, to string) {
 // stem, and what else is made in its directory.
 func (g *guide) hosted(stem, lic string, more ...func(base string)) *runner {
 	g.t.Helper()
+	r := g.prepare(stem, lic, more...)
+	r.start()
+	g.t.Cleanup(r.end)
+	return r
+}
+
+// prepare is hosted, but for the start.
+func (g *guide) prepare(stem, lic string, more ...func(base string)) *runner {
+	g.t.Helper()
 	base := g.path("artefacts/fd")
 	g.copy("face.dat", filepath.Join(base, "1", stem+".dat"))
 	g.copy(lic, filepath.Join(base, "1", stem+".lic"))
@@ -298,10 +307,8 @@ func (g *guide) hosted(stem, lic string, more ...func(base string)) *runner {
 	address, ops := licensetest.FreeAddress(g.t), licensetest.FreeAddress(g.t)
 	_, port, _ := strings.Cut(address, ":")
 	r := &runner{g: g, url: "http://" + address, ops: "http://" + ops, log: new(serverLog)}
-	r.args = []string{"serve", "-config", g.path("sample.json"), "-models", models, "-port", port, "-user", "nobody", "-ops", ops,
+	r.args = []string{"serve", "-config", g.path("sample.json"), "-models", models, "-port", port, "-user", "nobody", "-ops", ops, "-front", "off",
 		"-host-port", string(g.port(g.guestVM)), "--", "/usr/bin/python3", "-c", files, "{models}", "{port}"}
-	r.start()
-	g.t.Cleanup(r.end)
 	return r
 }
 

@@ -57,6 +57,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"license_server": server, certScript: server, storeScript: server,
 		"flood":       floodMain,
+		"h2engine":    h2EngineMain,
 		"ovsaruntime": func() { os.Exit(ovsaruntime.Main(keystore.Machine(), os.Args[1:])) },
 		"ovsatool": func() {
 			ports := keystore.Machine()

@@ -28,6 +28,6 @@ func Main(p keystore.Ports, args []string) int {
 func Program(p keystore.Ports) guestcli.Program {
 	return guestcli.Program{
 		Name: "ovsaruntime", Summary: "prove where this guest runs, and serve licensed models in it", Config: "/opt/ovsa/kvm/ovsaruntime.conf",
-		Commands: []guestcli.Command{serveCommand(p), statusCommand(), checkCommand(p), quoteCommand(), tcbCommand(p)},
+		Commands: []guestcli.Command{serveCommand(p), statusCommand(), checkCommand(p), gencertsCommand(p.Now), quoteCommand(), tcbCommand(p)},
 	}
 }

@@ -42,6 +42,15 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 			setting("models", "DIR", guestcli.Dir, defaultDir, "where the program sees them, as NAME/VERSION; {models} in its arguments"),
 			setting("port", "N", guestcli.Number, "8000", "where the program listens on 127.0.0.1; {port} in its arguments"),
 			setting("ready", "PATH", guestcli.Plain, "", "what the program answers with 200 when it is ready; without it that it listens is enough"),
+			setting("grpc-port", "N", guestcli.Number, "8001", "where the program listens for gRPC, if it does; {grpc_port} in its arguments"),
+			setting("front", "ADDRESS", guestcli.Plain, ":2225", `where nginx takes HTTP/1.1 for the program, over TLS with certificates of both ends; "off" for nowhere`),
+			setting("front-grpc", "ADDRESS", guestcli.Plain, "off", `where it takes gRPC: the guide's is :3335; "off" for nowhere`),
+			certsFlag("the front's server.pem, server.key and client_ca.pem: see gencerts"),
+			setting("max-body", "BYTES", guestcli.Number, "67108864", "how long a client's request may be"),
+			setting("max-connections", "N", guestcli.Number, "1024", "connections of clients at the same time, for each core"),
+			setting("timeout", "DURATION", guestcli.Duration, "5m", "how long the program may take to answer, or a client to go on"),
+			setting("nginx", "PROGRAM", guestcli.File, "nginx", "which nginx"),
+			setting("nginx-user", "USER", guestcli.Plain, "www-data", "whom its workers run as"),
 			setting("user", "USER", guestcli.Plain, defaultUser, "whom the program runs as, who alone can read the models"),
 			opsFlag(`where /healthz, /readyz and /status are, without TLS; "off" for nowhere`),
 			hostPort(),
@@ -83,13 +92,17 @@ func serve(ctx context.Context, s session) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
+	engine, err := s.behindFront(hosting.Command{
+		Args: s.Operands, Port: s.Number("port"), GRPCPort: s.Number("grpc-port"), Health: s.Text("ready"), Dir: dir, UID: uid, GID: gid,
+		Launcher: []string{self, launchVerb}, Log: log,
+	})
+	if err != nil {
+		return err
+	}
 	h := hosting.New(hosting.Options{
 		Models: config.Models, Log: log,
 		Licensor: s.guest(),
-		Engine: hosting.Command{
-			Args: s.Operands, Port: s.Number("port"), Health: s.Text("ready"), Dir: dir, UID: uid, GID: gid,
-			Launcher: []string{self, launchVerb}, Log: log,
-		},
+		Engine:   engine,
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	if address := s.Text("ops"); address != "off" {

@@ -1,0 +1,207 @@
+package ovsaruntime
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
+	"github.com/ovsactl/ovsactl/internal/hint"
+)
+
+// defaultCerts is where the front's certificates are.
+const defaultCerts = "/var/OVSA/Modelserver"
+
+// certTime is how long certificates of the front are used.
+const certTime = 365 * 24 * time.Hour
+
+func certsFlag(help string) guestcli.Flag {
+	return guestcli.Flag{Name: "certs", Arg: "DIR", Kind: guestcli.Dir, Setting: true, Default: defaultCerts, Help: help}
+}
+
+func gencertsCommand(now func() time.Time) guestcli.Command {
+	return guestcli.Command{
+		Name: "gencerts", Summary: "make what is missing of the certificates of the front and of its clients",
+		Flags: []guestcli.Flag{
+			certsFlag("where they are"),
+			{Name: "host", Arg: "NAME...", Help: "names and addresses by which clients know the front; localhost and 127.0.0.1", Min: 1, Max: guestcli.Many},
+			{Name: "client", Arg: "NAME", Default: "client", Help: "make NAME.pem and NAME.key for a client"},
+			{Name: "renew", Help: "make the front's and the client's anew; clients have to be given the new server.pem"},
+			guestcli.JSON(),
+		},
+		Example: "gencerts -host models.example.org 192.168.122.30",
+		Run: func(_ context.Context, c *guestcli.Call) error {
+			return gencerts(c, now())
+		},
+	}
+}
+
+var clientName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func gencerts(c *guestcli.Call, now time.Time) error {
+	client := c.Text("client")
+	if !clientName.MatchString(client) || client == "server" || client == "client_ca" {
+		return guestcli.Usagef("-client %q is no name for a client: letters, digits and . _ -, but neither server nor client_ca", client)
+	}
+	hosts := c.All("host")
+	if len(hosts) == 0 {
+		hosts = []string{"localhost", "127.0.0.1"}
+	}
+	dir := c.Text("certs")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return hint.Wrap(fmt.Errorf("make the certificates' directory: %w", err), "run it as root, or choose another: -certs DIR")
+	}
+	made := []string{}
+	make := func(name string, again bool, template *x509.Certificate, issuer *pair) (*pair, error) {
+		p := &pair{path: filepath.Join(dir, name)}
+		switch err := p.read(); {
+		case err == nil && !again && now.Before(p.cert.NotAfter):
+			return p, nil
+		case err != nil && !errors.Is(err, errIncomplete):
+			return nil, err
+		}
+		made = append(made, name+".pem")
+		return p, p.make(template, issuer, now)
+	}
+	if _, err := make("server", c.Has("renew"), serverTemplate(hosts), nil); err != nil {
+		return err
+	}
+	ca, err := make("client_ca", false, authorityTemplate(), nil)
+	if err != nil {
+		return err
+	}
+	if _, err := make(client, c.Has("renew"), clientTemplate(client), ca); err != nil {
+		return err
+	}
+	if len(made) == 0 {
+		return c.Report(made, "%s: everything is there", dir)
+	}
+	return c.Report(made, "%s: made %s, each with its key", dir, strings.Join(made, ", "))
+}
+
+func serverTemplate(hosts []string) *x509.Certificate {
+	t := &x509.Certificate{
+		Subject: pkix.Name{CommonName: hosts[0]}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true, IsCA: true, // clients take it as their root
+		MaxPathLenZero: true,
+	}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, h)
+		}
+	}
+	return t
+}
+
+func authorityTemplate() *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: "clients of this model server"}, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+	}
+}
+
+func clientTemplate(name string) *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+}
+
+// pair is a certificate and its key, in PATH.pem and PATH.key.
+type pair struct {
+	path string
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+// errIncomplete says that a pair is not there, or was not made to its end.
+var errIncomplete = errors.New("it is incomplete")
+
+func (p *pair) read() error {
+	var blocks [2]*pem.Block
+	for i, ending := range []string{".pem", ".key"} {
+		data, err := guestcli.ReadFile(p.path+ending, 1<<16)
+		if errors.Is(err, fs.ErrNotExist) {
+			return errIncomplete
+		}
+		if err != nil {
+			return fmt.Errorf("read %q: %w", p.path+ending, err)
+		}
+		if blocks[i], _ = pem.Decode(data); blocks[i] == nil {
+			return hint.Wrap(fmt.Errorf("%q is no PEM", p.path+ending), "move it away, and it is made anew")
+		}
+	}
+	var err error
+	if p.cert, err = x509.ParseCertificate(blocks[0].Bytes); err != nil {
+		return fmt.Errorf("%q: %w", p.path+".pem", err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(blocks[1].Bytes)
+	if err != nil {
+		return fmt.Errorf("%q: %w", p.path+".key", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return fmt.Errorf("%q is no key for signatures", p.path+".key")
+	}
+	p.key = signer
+	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(p.cert.PublicKey) {
+		return errIncomplete
+	}
+	return nil
+}
+
+// make makes a pair, signed by an issuer or, without one, by itself. The key is
+// written first: what is not made to its end does not fit together.
+func (p *pair) make(t *x509.Certificate, issuer *pair, now time.Time) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return fmt.Errorf("make a certificate: %w", err)
+	}
+	t.SerialNumber, t.NotBefore, t.NotAfter = serial, now.Add(-time.Hour), now.Add(certTime)
+	parent, signer := t, crypto.Signer(key)
+	if issuer != nil {
+		parent, signer = issuer.cert, issuer.key
+		if issuer.cert.NotAfter.Before(t.NotAfter) {
+			t.NotAfter = issuer.cert.NotAfter
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
+	if err != nil {
+		return fmt.Errorf("make a certificate: %w", err)
+	}
+	if p.cert, err = x509.ParseCertificate(der); err != nil {
+		return fmt.Errorf("make a certificate: %w", err)
+	}
+	p.key = key
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	defer clear(secret)
+	if err := atomicfile.WriteOwned(p.path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
+		return err
+	}
+	return atomicfile.WriteOwned(p.path+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+}
