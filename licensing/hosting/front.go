@@ -1,6 +1,7 @@
 package hosting
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,7 +135,7 @@ func (i *fronted) on() error {
 		output.Close()
 		i.mu.Lock()
 		if !i.over {
-			i.err = fmt.Errorf("the front ended: %w", errors.Join(err))
+			i.err = fmt.Errorf("its front ended: %w", cmp.Or(err, errByItself))
 		}
 		i.mu.Unlock()
 		close(i.gone)
@@ -170,6 +171,9 @@ func (i *fronted) Stop() {
 
 // Ended implements Instance.
 func (i *fronted) Ended() <-chan struct{} { return i.ended }
+
+// errByItself is why something ended that says nothing of it.
+var errByItself = errors.New("by itself")
 
 // Err implements Instance.
 func (i *fronted) Err() error {

@@ -478,7 +478,7 @@ func (h *Host) run(ctx context.Context, models []Shown) error {
 			if !same { // it was stopped
 				return nil
 			}
-			return fmt.Errorf("the engine ended: %w", cmp.Or(i.Err(), errors.New("by itself")))
+			return fmt.Errorf("the engine ended: %w", cmp.Or(i.Err(), errByItself))
 		case err := <-ready:
 			if err != nil {
 				return err

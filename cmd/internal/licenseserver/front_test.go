@@ -105,6 +105,9 @@ func TestHostingFront(t *testing.T) {
 		}
 	}
 	r.until("ready")
+	if log := r.log.String(); !strings.Contains(log, "the engine ended: its front ended: by itself") {
+		t.Errorf("the log is %s", log)
+	}
 	if code, _ := get(f.client("client"), "/controlled-access-model/1/face.xml"); code != 200 {
 		t.Errorf("after the front's end: %d", code)
 	}
