@@ -89,7 +89,7 @@ fuzz: ## fuzz each parser of outside bytes for FUZZTIME (default 20s)
 	done
 
 # The packages that decide who gets a key.
-MUTANTS ?= vtpm/quote vtpm/guest vtpm/attester licensing $(addprefix licensing/,pki model exchange client server ledger enrol)
+MUTANTS ?= vtpm/quote vtpm/guest vtpm/attester licensing $(addprefix licensing/,pki model exchange client server ledger enrol modelfs hosting)
 
 .PHONY: mutants
 mutants: ## switch each check of MUTANTS off, and see a test fail; hours, or for one package minutes

@@ -186,17 +186,24 @@ func (l *leased) Lease() (until, proven time.Time) {
 	return l.lease.Document().Expires, l.proven
 }
 
+const (
+	proofTime = 10 * time.Second // that there is for another proof, at least
+	lastProof = time.Second      // before the end that none is tried any more
+)
+
 // errProve says that it is time for another proof.
 var errProve = errors.New("another proof is needed")
 
 // Keep implements Licensed. The lease is renewed, and before it cannot be any more the
 // guest is proven again, which nobody who uses the model notices.
 func (l *leased) Keep(ctx context.Context) error {
-	for failures := 0; ; {
+	var failed error // of the latest proof
+	for {
 		lease := l.current()
 		document := lease.Document()
-		at := document.RenewUntil.Add(-document.RenewUntil.Sub(document.Issued) / 10)
-		if failures > 0 { // half of what is left
+		term := document.RenewUntil.Sub(document.Issued)
+		at := document.RenewUntil.Add(-max(term/10, min(term/2, proofTime)))
+		if failed != nil { // half of what is left
 			at = time.Now().Add(time.Until(document.RenewUntil) / 2)
 		}
 		waiting, cancel := context.WithDeadlineCause(ctx, at, errProve)
@@ -207,15 +214,11 @@ func (l *leased) Keep(ctx context.Context) error {
 			return context.Cause(ctx)
 		case !errors.Is(err, errProve):
 			return err
-		case time.Until(document.RenewUntil) < time.Second:
-			return fmt.Errorf("%w: it could not be proven again in time", client.ErrOver)
+		case failed != nil && time.Until(document.RenewUntil) < lastProof:
+			return fmt.Errorf("%w: it could not be proven again in time: %w", client.ErrOver, failed)
 		}
-		if err := l.prove(ctx); err == nil {
-			failures = 0
-		} else if !client.Transient(err) {
-			return err
-		} else {
-			failures++
+		if failed = l.prove(ctx); failed != nil && !client.Transient(failed) {
+			return failed
 		}
 	}
 }

@@ -150,19 +150,12 @@ func (b *syncBuffer) String() string {
 
 const nobody = 65534
 
-// start starts a host of models, each with its versions.
-func start(t *testing.T, command []string, models map[string][]string) *world {
+// newWorld has a model.
+func newWorld(t *testing.T) *world {
 	t.Helper()
-	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
 	w := &world{
 		licensor: &licensor{t: t, key: licensing.NewKey(), refused: map[string]error{}, over: map[string]chan error{}, slow: make(chan struct{})},
 		dir:      t.TempDir(), base: map[string]string{}, data: content(3*model.ChunkSize + 5), log: new(syncBuffer),
-	}
-	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
 	}
 	var dat bytes.Buffer
 	s := model.Sealer{Key: w.key, Info: model.Info{Name: "face", Version: "1", GUID: "0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a01"}, Sign: func(b []byte) ([]byte, error) { return b, nil }}
@@ -170,6 +163,41 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 		t.Fatal(err)
 	}
 	w.dat = dat.Bytes()
+	return w
+}
+
+// run runs a host until the test ends, or end.
+func (w *world) run(o hosting.Options) {
+	t := w.t
+	w.host = hosting.New(o)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.host.Run(ctx) }()
+	w.end = sync.OnceFunc(func() {
+		stop()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("it does not end")
+		}
+	})
+	t.Cleanup(w.end)
+}
+
+// start starts a host of models, each with its versions.
+func start(t *testing.T, command []string, models map[string][]string) *world {
+	t.Helper()
+	need.Root(t)
+	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	w := newWorld(t)
+	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var configs []hosting.ModelConfig
 	for name, versions := range models {
 		base := t.TempDir()
@@ -188,25 +216,10 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
-	w.host = hosting.New(hosting.Options{
+	w.run(hosting.Options{
 		Models: configs, Licensor: w.licensor, Log: log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
 		Engine: hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log},
 	})
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- w.host.Run(ctx) }()
-	w.end = sync.OnceFunc(func() {
-		stop()
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Error(err)
-			}
-		case <-time.After(20 * time.Second):
-			t.Error("it does not end")
-		}
-	})
-	t.Cleanup(w.end)
 	return w
 }
 

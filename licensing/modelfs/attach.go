@@ -19,8 +19,10 @@ const (
 )
 
 // Open opens the device by which a file system is mounted and served.
-func Open() (*os.File, error) {
-	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+func Open() (*os.File, error) { return open("/dev/fuse") }
+
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return nil, hint.Wrap(fmt.Errorf("show models: %w", err), "load the kernel's module: modprobe fuse; a container needs the device, too")

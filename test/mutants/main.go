@@ -36,6 +36,7 @@ var elsewhere = map[string][]string{
 	"licensing/exchange": {"licensing/server"},
 	"licensing/client":   {"licensing/server"},
 	"licensing/server":   {},
+	"licensing/hosting":  {"cmd/internal/licenseserver"},
 	"vtpm/guest":         {"licensing/server"},
 	"vtpm/quote":         {"vtpm"},
 }

@@ -107,6 +107,42 @@ func TestHosting(t *testing.T) {
 	}
 }
 
+// A guest that cannot be proven again in time stops, says why, and goes on when it can.
+func TestHostingWithoutAnotherProof(t *testing.T) {
+	need.Root(t)
+	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	g := newGuide(t)
+	g.sold("-t Sale")
+	g.stopServer()
+	db := g.path("DB/ovsa.db")
+	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	server := g.processAt(g.address, db, "-lease", "4s", "-proof-every", "5s", "-guest-rate", "10:100")
+	defer func() {
+		server.Process.Kill()
+		server.Wait()
+	}()
+	r := g.hosted("model", "Sale.lic")
+	r.until("ready")
+	away := g.path("cust_keystore.away")
+	if err := os.Rename(g.path("cust_keystore"), away); err != nil {
+		t.Fatal(err)
+	}
+	r.until("refused")
+	if log := r.log.String(); !strings.Contains(log, "it could not be proven again in time") {
+		t.Errorf("the log is %s", log)
+	}
+	if why := r.status().Models[0].Why; !strings.Contains(why, "key store") {
+		t.Errorf("why: %s", why)
+	}
+	if _, err := r.get("/"); err == nil {
+		t.Error("the model's server answers")
+	}
+	if err := os.Rename(away, g.path("cust_keystore")); err != nil {
+		t.Fatal(err)
+	}
+	r.until("ready")
+}
+
 // Whenever the runtime dies, the model's server dies with it, and nothing is mounted.
 // The next one gets the lease again.
 func TestHostingKilled(t *testing.T) {
