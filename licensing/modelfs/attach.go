@@ -24,7 +24,7 @@ func Open() (*os.File, error) { return open("/dev/fuse") }
 func open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV):
 		return nil, hint.Wrap(fmt.Errorf("show models: %w", err), "load the kernel's module: modprobe fuse; a container needs the device, too")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, hint.Wrap(fmt.Errorf("show models: %w", err), "run it as root, in a container with --device /dev/fuse")
