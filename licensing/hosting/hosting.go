@@ -107,6 +107,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	versions map[id]*held
+	looked   bool          // which versions there are is known
 	settled  bool          // the first engine waits for nothing any more
 	engine   Status        // of the engine; its Version is how often it was started
 	running  *instance     // nil for none
@@ -177,6 +178,12 @@ func (h *Host) look(ctx context.Context, all *errgroup.Group) {
 			versions, err := m.Versions()
 			h.compare(ctx, all, m.Name, versions, err)
 		}
+		h.mu.Lock()
+		if !h.looked {
+			h.looked = true
+			h.tell()
+		}
+		h.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-ticks.C:
@@ -398,6 +405,9 @@ func (h *Host) serve(ctx context.Context) {
 func (h *Host) ready() (models []Shown, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.looked {
+		return nil, h.changed
+	}
 	for of, v := range h.versions {
 		if !v.tried && !h.settled {
 			return nil, h.changed
