@@ -130,6 +130,8 @@ func TestLabStorage(t *testing.T) {
 	if !slices.Equal(names, []string{base, "o.qcow2", "seed.img"}) {
 		t.Errorf("volumes %q", names)
 	}
+	// Also in a pool that a dead run has made and not started.
+	virsh(t, "pool-destroy", pool)
 	for _, name := range append(names, "never-was") {
 		must(t, h.DeleteVolume(ctx, pool, name))
 	}

@@ -128,18 +128,18 @@ func (h *Host) DeleteVolume(ctx context.Context, pool, name string) error {
 		return err
 	}
 	return do(ctx, h, fmt.Sprintf("delete volume %q", name), func(c *libvirt.Connect) error {
-		p, err := c.LookupStoragePoolByName(pool)
+		// A run that died between making the pool and starting it leaves one that is not.
+		err := withPool(c, pool, func(p *libvirt.StoragePool) error {
+			// The mark goes first: what is left of a base is then incomplete.
+			if err := deleteVolume(ctx, p, name+completeSuffix); err != nil {
+				return err
+			}
+			return deleteVolume(ctx, p, name)
+		})
 		if isCode(err, libvirt.ERR_NO_STORAGE_POOL) {
 			return nil
-		} else if err != nil {
-			return err
 		}
-		defer p.Free()
-		// The mark goes first: what is left of a base is then incomplete.
-		if err := deleteVolume(ctx, p, name+completeSuffix); err != nil {
-			return err
-		}
-		return deleteVolume(ctx, p, name)
+		return err
 	})
 }
 
