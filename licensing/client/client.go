@@ -76,7 +76,7 @@ func Acquire(ctx context.Context, l licensing.Licence, c Customer, o Options) (*
 			}
 			o.Progress(server.Address, err)
 			errs = append(errs, fmt.Errorf("%s: %w", server.Address, err))
-			again = again || transient(err)
+			again = again || Transient(err)
 		}
 		if !again {
 			break
@@ -89,12 +89,9 @@ func Acquire(ctx context.Context, l licensing.Licence, c Customer, o Options) (*
 	return nil, fmt.Errorf("acquire licence %s: %w", l.LicenceGUID, errors.Join(errs...))
 }
 
-// Transient says of an error of Acquire, Renew or Keep that the same may be done later:
-// no server has refused it.
-func Transient(err error) bool { return transient(err) }
-
-// transient says that the same server may do it later.
-func transient(err error) bool {
+// Transient says of an error of Acquire, Renew or Keep that the same server may do it
+// later: none has refused it.
+func Transient(err error) bool {
 	var problem *exchange.Problem
 	if errors.As(err, &problem) {
 		switch problem.Code {

@@ -105,7 +105,7 @@ func (l *Lease) Keep(ctx context.Context) error {
 		switch err := l.Renew(ctx); {
 		case err == nil:
 			failures = 0
-		case transient(err) && !errors.Is(err, ErrOver):
+		case Transient(err) && !errors.Is(err, ErrOver):
 			failures++
 		default:
 			return err

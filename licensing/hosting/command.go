@@ -41,19 +41,13 @@ type Command struct {
 
 // launched is a command that runs.
 type launched struct {
-	c       Command
-	fs      *modelfs.FS
-	process *run.Process
-	stop    context.CancelFunc
-	ended   chan struct{}
-	err     error // when ended is closed
+	*program
+	c  Command
+	fs *modelfs.FS
 }
 
-// pollEvery is how often it is looked whether an engine answers.
-const pollEvery = 100 * time.Millisecond
-
 // Start implements Engine.
-func (c Command) Start(ctx context.Context, models []Shown) (Instance, error) {
+func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 	fail := func(err error) (Instance, error) { return nil, fmt.Errorf("start the engine: %w", err) }
 	device, err := modelfs.Open()
 	if err != nil {
@@ -66,41 +60,27 @@ func (c Command) Start(ctx context.Context, models []Shown) (Instance, error) {
 	}
 	defer mounted.Close()
 	defer tell.Close()
-	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log}), ended: make(chan struct{})}
+	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log})}
 	for _, m := range models {
 		if err := l.fs.Add(m.Name, m.Number, m.Model); err != nil {
 			return fail(err)
 		}
 	}
-	says, output := io.Pipe()
 	cmd := run.Cmd{
-		Path:   c.Launcher[0],
-		Args:   append(append(c.Launcher[1:len(c.Launcher):len(c.Launcher)], c.Dir, strconv.FormatUint(uint64(c.UID), 10), strconv.FormatUint(uint64(c.GID), 10)), c.arguments()...),
-		Stdout: output, Stderr: output, Files: []*os.File{device, tell},
+		Path:        c.Launcher[0],
+		Args:        append(append(c.Launcher[1:len(c.Launcher):len(c.Launcher)], c.Dir, strconv.FormatUint(uint64(c.UID), 10), strconv.FormatUint(uint64(c.GID), 10)), c.arguments()...),
+		Files:       []*os.File{device, tell},
 		SysProcAttr: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC, Pdeathsig: unix.SIGKILL},
 	}
-	living, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l.stop = stop
-	if l.process, err = cmd.Start(living); err != nil {
-		stop()
+	if l.program, err = start(cmd, func(line string) { c.Log.Info("engine says", "line", line) }); err != nil {
 		return fail(err)
 	}
 	tell.Close()
-	go logLines(says, func(line string) { c.Log.Info("engine says", "line", line) })
-	go func() {
-		l.err = l.process.Wait()
-		var failed *run.Error
-		if errors.As(l.err, &failed) { // of which the launcher's name says nothing
-			l.err = failed.Err
-		}
-		output.Close()
-		close(l.ended)
-	}()
 	// The launcher says that it has mounted the device, or ends.
 	number, err := bufio.NewReader(io.LimitReader(mounted, maxLine)).ReadString('\n')
 	if err != nil {
 		l.Stop()
-		return fail(fmt.Errorf("its namespace cannot be made: %w", l.err))
+		return fail(fmt.Errorf("its namespace cannot be made: %w", l.Err()))
 	}
 	if _, err := l.fs.Serve(device); err != nil {
 		l.Stop()
@@ -122,39 +102,13 @@ func (c Command) arguments() []string {
 	return all
 }
 
-// maxLine is how much of a line of an engine's output is logged.
-const maxLine = 4096
-
-// logLines tells the lines of what a program says.
-func logLines(says io.Reader, tell func(string)) {
-	r := bufio.NewReaderSize(says, maxLine)
-	for {
-		line, more, err := r.ReadLine()
-		if text := strings.TrimSpace(string(line)); text != "" {
-			tell(text)
-		}
-		for more && err == nil {
-			_, more, err = r.ReadLine()
-		}
-		if err != nil {
-			io.Copy(io.Discard, says)
-			return
-		}
-	}
-}
-
 // Ready implements Instance.
 func (l *launched) Ready(ctx context.Context) error {
-	for !l.answers(ctx) {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-l.ended:
-			return fmt.Errorf("the engine ended before it was ready: %w", l.Err())
-		case <-time.After(pollEvery):
-		}
+	err := await(ctx, l.ended, l.answers)
+	if errors.Is(err, errEnded) {
+		return fmt.Errorf("the engine ended before it was ready: %w", l.Err())
 	}
-	return nil
+	return err
 }
 
 // answers asks once.
@@ -163,12 +117,7 @@ func (l *launched) answers(ctx context.Context) bool {
 	defer cancel()
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(l.c.Port))
 	if l.c.Health == "" {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-		if err != nil {
-			return false
-		}
-		conn.Close()
-		return true
+		return listens(ctx, address)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+l.c.Health, nil)
 	if err != nil {
@@ -186,17 +135,18 @@ func (l *launched) answers(ctx context.Context) bool {
 func (l *launched) Hide(name string, number int64) { l.fs.Remove(name, number) }
 
 // Stop implements Instance.
-func (l *launched) Stop() {
-	l.stop()
-	<-l.ended
-}
+func (l *launched) Stop() { l.end() }
 
 // Ended implements Instance.
 func (l *launched) Ended() <-chan struct{} { return l.ended }
 
-// Err implements Instance.
+// Err implements Instance. The launcher's name says nothing of an engine.
 func (l *launched) Err() error {
 	<-l.ended
+	var failed *run.Error
+	if errors.As(l.err, &failed) {
+		return failed.Err
+	}
 	return l.err
 }
 

@@ -50,7 +50,7 @@ func (i *engine) Ready(context.Context) error { return nil }
 func (i *engine) Hide(string, int64)          {}
 func (i *engine) Stop()                       { i.stop() }
 func (i *engine) Ended() <-chan struct{}      { return i.ended }
-func (i *engine) Err() error                  { return nil }
+func (i *engine) Err() error                  { return errors.New("stopped") }
 
 func (e *engines) saw() []string {
 	e.mu.Lock()

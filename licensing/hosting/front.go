@@ -1,18 +1,14 @@
 package hosting
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,13 +32,12 @@ type fronted struct {
 	Instance
 	f     Fronted
 	ended chan struct{} // of either
+	end   func()        // closes ended, once
 
 	mu    sync.Mutex
-	front *run.Process
-	stop  context.CancelFunc
-	gone  chan struct{} // closed when the front is
-	over  bool          // no front is to be begun any more
-	err   error         // of the front, which ended by itself
+	front *program // nil before it is begun
+	over  bool     // no front is to be begun any more
+	err   error    // of the front, which ended by itself
 }
 
 // Start implements Engine.
@@ -52,23 +47,13 @@ func (f Fronted) Start(ctx context.Context, models []Shown) (Instance, error) {
 		return nil, err
 	}
 	i := &fronted{Instance: inner, f: f, ended: make(chan struct{})}
+	i.end = sync.OnceFunc(func() { close(i.ended) })
 	go func() {
 		<-inner.Ended()
 		i.off()
 		i.end()
 	}()
 	return i, nil
-}
-
-// end tells that one of the two has ended.
-func (i *fronted) end() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	select {
-	case <-i.ended:
-	default:
-		close(i.ended)
-	}
 }
 
 // Ready implements Instance: the front is there when the engine answers.
@@ -80,26 +65,15 @@ func (i *fronted) Ready(ctx context.Context) error {
 		return fmt.Errorf("start the front: %w", err)
 	}
 	for _, address := range i.f.Listens {
-		for !listens(ctx, address) {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-i.ended:
-				return fmt.Errorf("start the front: %w", errors.Join(i.Err(), errors.New("it ended")))
-			case <-time.After(pollEvery):
-			}
+		err := await(ctx, i.ended, func(ctx context.Context) bool { return listens(ctx, address) })
+		if errors.Is(err, errEnded) {
+			return fmt.Errorf("start the front: %w", errors.Join(i.Err(), err))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func listens(ctx context.Context, address string) bool {
-	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return false
-	}
-	conn.Close()
-	return true
 }
 
 func (i *fronted) on() error {
@@ -115,30 +89,22 @@ func (i *fronted) on() error {
 	if err := atomicfile.WriteFile(config, i.f.Config, 0o600); err != nil {
 		return err
 	}
-	says, output := io.Pipe()
-	cmd := run.Cmd{
-		Path: i.f.Program, Args: []string{"-e", "stderr", "-p", i.f.Dir, "-c", config}, Stdout: output, Stderr: output,
+	front, err := start(run.Cmd{
+		Path: i.f.Program, Args: []string{"-e", "stderr", "-p", i.f.Dir, "-c", config},
 		// SIGTERM, as its master alone ends its workers.
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM},
-	}
-	living, stop := context.WithCancel(context.Background())
-	front, err := cmd.Start(living)
+	}, func(line string) { i.f.Log.Warn("front says", "line", line) })
 	if err != nil {
-		stop()
 		return err
 	}
-	i.front, i.stop, i.gone = front, stop, make(chan struct{})
-	go logLines(says, func(line string) { i.f.Log.Warn("front says", "line", line) })
+	i.front = front
 	go func() {
-		err := front.Wait()
-		stop()
-		output.Close()
+		<-front.ended
 		i.mu.Lock()
 		if !i.over {
-			i.err = fmt.Errorf("its front ended: %w", cmp.Or(err, errByItself))
+			i.err = fmt.Errorf("its front ended: %w", front.err)
 		}
 		i.mu.Unlock()
-		close(i.gone)
 		i.end()
 	}()
 	return nil
@@ -148,13 +114,11 @@ func (i *fronted) on() error {
 func (i *fronted) off() {
 	i.mu.Lock()
 	i.over = true
-	stop, gone := i.stop, i.gone
+	front := i.front
 	i.mu.Unlock()
-	if stop == nil {
-		return
+	if front != nil {
+		front.end()
 	}
-	stop()
-	<-gone
 }
 
 // Hide implements Instance.
@@ -171,9 +135,6 @@ func (i *fronted) Stop() {
 
 // Ended implements Instance.
 func (i *fronted) Ended() <-chan struct{} { return i.ended }
-
-// errByItself is why something ended that says nothing of it.
-var errByItself = errors.New("by itself")
 
 // Err implements Instance.
 func (i *fronted) Err() error {

@@ -55,7 +55,7 @@ type Instance interface {
 	Hide(name string, number int64)
 	// Stop ends it, and returns when nothing of it is left.
 	Stop()
-	// Ended is closed when it has ended, for the reason Err.
+	// Ended is closed when it has ended, for the reason Err, which is never nil then.
 	Ended() <-chan struct{}
 	Err() error
 }
@@ -119,12 +119,18 @@ type id struct {
 	number int64
 }
 
+// newestFirst is the order of models by their names, and of a model's versions.
+func newestFirst(a, b id) int {
+	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(b.number, a.number))
+}
+
 // held is what is known of a version.
 type held struct {
 	Status
 	tried    bool
 	licensed Licensed // while it may be used
 
+	// Of look alone:
 	files  string             // which they are: see Version.stamp
 	forget context.CancelFunc // has it not be kept any more; nil for what is no version
 	gone   chan struct{}      // closed when it is not
@@ -204,19 +210,12 @@ func (h *Host) compare(ctx context.Context, all *errgroup.Group, name string, ve
 	}
 	h.mu.Lock()
 	var gone []*held
-	none := false // is known to have no version
+	_, none := h.versions[id{name, 0}] // it is known to have no version
+	if err == nil {
+		delete(h.versions, id{name, 0})
+	}
 	for of, v := range h.versions {
-		if of.name != name {
-			continue
-		}
-		if of.number == 0 {
-			none = true
-			if err == nil {
-				delete(h.versions, of)
-			}
-			continue
-		}
-		if files, is := there[of]; !is || files != v.files {
+		if files, is := there[of]; of.name == name && of.number != 0 && (!is || files != v.files) {
 			v.forget()
 			gone = append(gone, v)
 		}
@@ -232,30 +231,32 @@ func (h *Host) compare(ctx context.Context, all *errgroup.Group, name string, ve
 		return
 	}
 	for _, v := range versions {
-		of := id{name, v.Number}
-		h.mu.Lock()
-		_, is := h.versions[of]
-		h.mu.Unlock()
-		if is {
-			continue
-		}
-		keeping, forget := context.WithCancel(ctx)
-		h.set(of, Waiting, nil)
-		h.mu.Lock()
-		kept := h.versions[of]
-		kept.files, kept.forget, kept.gone = there[of], forget, make(chan struct{})
-		h.mu.Unlock()
-		all.Go(func() error {
-			defer forget()
-			h.keep(keeping, v)
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			delete(h.versions, of)
-			h.tell()
-			close(kept.gone)
-			return nil
-		})
+		h.begin(ctx, all, v, there[id{name, v.Number}])
 	}
+}
+
+// begin has a version kept until it is forgotten, unless it is kept already.
+func (h *Host) begin(ctx context.Context, all *errgroup.Group, v Version, files string) {
+	of := id{v.Model.Name, v.Number}
+	h.mu.Lock()
+	_, is := h.versions[of]
+	h.mu.Unlock()
+	if is {
+		return
+	}
+	keeping, forget := context.WithCancel(ctx)
+	kept := h.set(of, Waiting, nil)
+	kept.files, kept.forget, kept.gone = files, forget, make(chan struct{})
+	all.Go(func() error {
+		defer forget()
+		h.keep(keeping, v)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.versions, of)
+		h.tell()
+		close(kept.gone)
+		return nil
+	})
 }
 
 // Status is that of each version, in the order of their names, the newest first, and
@@ -270,14 +271,12 @@ func (h *Host) Status() (models []Status, engine Status) {
 		}
 		models = append(models, s)
 	}
-	slices.SortFunc(models, func(a, b Status) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.Version, a.Version))
-	})
+	slices.SortFunc(models, func(a, b Status) int { return newestFirst(id{a.Name, a.Version}, id{b.Name, b.Version}) })
 	return models, h.engine
 }
 
-// set notes the state of a version, and says so.
-func (h *Host) set(of id, s State, why error) {
+// set notes the state of a version, which it returns, and says so.
+func (h *Host) set(of id, s State, why error) *held {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v := h.versions[of]
@@ -296,6 +295,7 @@ func (h *Host) set(of id, s State, why error) {
 		log.Info("model")
 	}
 	h.tell()
+	return v
 }
 
 func (s *Status) note(to State, why error) {
@@ -416,9 +416,7 @@ func (h *Host) ready() (models []Shown, changed <-chan struct{}) {
 			models = append(models, Shown{of.name, of.number, v.licensed.Model()})
 		}
 	}
-	slices.SortFunc(models, func(a, b Shown) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.Number, a.Number))
-	})
+	slices.SortFunc(models, func(a, b Shown) int { return newestFirst(id{a.Name, a.Number}, id{b.Name, b.Number}) })
 	h.settled = h.settled || len(models) > 0
 	return models, h.changed
 }
@@ -488,7 +486,7 @@ func (h *Host) run(ctx context.Context, models []Shown) error {
 			if !same { // it was stopped
 				return nil
 			}
-			return fmt.Errorf("the engine ended: %w", cmp.Or(i.Err(), errByItself))
+			return fmt.Errorf("the engine ended: %w", i.Err())
 		case err := <-ready:
 			if err != nil {
 				return err

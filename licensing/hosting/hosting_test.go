@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/need"
+	"github.com/ovsactl/ovsactl/internal/testlog"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/hosting"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
@@ -126,26 +127,8 @@ type world struct {
 	base map[string]string // of each model
 	url  string
 	data []byte
-	log  *syncBuffer
+	log  *testlog.Log
 	end  func()
-}
-
-// syncBuffer is a log that is read while it is written.
-type syncBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 const nobody = 65534
@@ -155,7 +138,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		licensor: &licensor{t: t, key: licensing.NewKey(), refused: map[string]error{}, over: map[string]chan error{}, slow: make(chan struct{})},
-		dir:      t.TempDir(), base: map[string]string{}, data: content(3*model.ChunkSize + 5), log: new(syncBuffer),
+		dir:      t.TempDir(), base: map[string]string{}, data: content(3*model.ChunkSize + 5), log: new(testlog.Log),
 	}
 	var dat bytes.Buffer
 	s := model.Sealer{Key: w.key, Info: model.Info{Name: "face", Version: "1", GUID: "0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a01"}, Sign: func(b []byte) ([]byte, error) { return b, nil }}

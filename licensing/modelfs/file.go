@@ -17,7 +17,6 @@ type file struct {
 	fs.Inode
 	fs     *FS
 	source *model.Reader
-	size   int64
 	name   string
 	of     version
 	over   atomic.Bool // it was removed
@@ -32,8 +31,8 @@ var (
 // Getattr implements fs.NodeGetattrer.
 func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	out.Mode = syscall.S_IFREG | 0o400
-	out.Size = uint64(f.size)
-	out.Blocks = uint64((f.size + 511) / 512)
+	out.Size = uint64(f.source.Size())
+	out.Blocks = uint64((f.source.Size() + 511) / 512)
 	return fs.OK
 }
 
@@ -63,10 +62,10 @@ type handle struct {
 
 // Read implements fs.NodeReader.
 func (f *file) Read(_ context.Context, h fs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	if off >= f.size {
+	if off >= f.source.Size() {
 		return fuse.ReadResultData(nil), fs.OK
 	}
-	end := min(off+int64(len(dest)), f.size)
+	end := min(off+int64(len(dest)), f.source.Size())
 	first, last := off/model.ChunkSize, (end-1)/model.ChunkSize
 	if h, ok := h.(*handle); ok {
 		f.readAhead(h, first, last)
@@ -105,13 +104,13 @@ func (f *file) readAhead(h *handle, first, last int64) {
 	h.mu.Lock()
 	goesOn := first == h.next || first+1 == h.next
 	h.next = last + 1
-	from, to := max(last+1, h.upTo), min(last+1+f.fs.ahead(), (f.size+model.ChunkSize-1)/model.ChunkSize)
 	if !goesOn {
-		from, to = 0, 0
 		h.upTo = 0
-	} else if to > from {
-		h.upTo = to
+		h.mu.Unlock()
+		return
 	}
+	from, to := max(last+1, h.upTo), min(last+1+f.fs.ahead(), (f.source.Size()+model.ChunkSize-1)/model.ChunkSize)
+	h.upTo = max(h.upTo, to)
 	h.mu.Unlock()
 	for i := from; i < to; i++ {
 		go f.fs.cache.ahead(key{f.source, i})

@@ -134,7 +134,7 @@ func (f *FS) Add(name string, number int64, m *model.Model) error {
 		if err != nil {
 			return fmt.Errorf("show %s/%d: %w", name, number, err)
 		}
-		s.files = append(s.files, &file{fs: f, source: reader, size: info.Size, name: info.Name, of: v})
+		s.files = append(s.files, &file{fs: f, source: reader, name: info.Name, of: v})
 	}
 	ctx := context.Background()
 	all := f.root.GetChild(name)

@@ -13,12 +13,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ovsactl/ovsactl/internal/need"
+	"github.com/ovsactl/ovsactl/internal/testlog"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/model"
 	"github.com/ovsactl/ovsactl/licensing/modelfs"
@@ -402,23 +402,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 // lines is a process's output.
-type lines struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text = append(l.text, b...)
-	return len(b), nil
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.text)
-}
+type lines struct{ testlog.Log }
 
 func (l *lines) len() int { return len(l.String()) }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ovsactl/ovsactl/internal/need"
+	"github.com/ovsactl/ovsactl/internal/testlog"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
@@ -79,7 +80,7 @@ type served struct {
 	*guide
 	t        *testing.T
 	dir, ops string
-	log      *serverLog
+	log      *testlog.Log
 	lease    *client.Lease
 }
 
@@ -90,13 +91,8 @@ func serving(t *testing.T, dir string) *served {
 	d.sold("-t Sale")
 	d.stopServer()
 	db := filepath.Join(d.dir, "ovsa.db")
-	d.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
-	var server *exec.Cmd
-	server, d.log = d.processAndLog(d.address, db, "-client-rate", "1000:1000", "-ops", d.ops)
-	t.Cleanup(func() {
-		server.Process.Kill()
-		server.Wait()
-	})
+	d.stored("Sale", "cust", db)
+	_, d.log = d.processAndLog(d.address, db, "-client-rate", "1000:1000", "-ops", d.ops)
 	licence, customer := d.bought("Sale.lic")
 	u := &user{t: t, path: d.runtime, host: d.port(d.guestVM), licence: licence, customer: customer}
 	u.open()

@@ -26,12 +26,7 @@ func TestTwoCustomers(t *testing.T) {
 	g.stopServer()
 	var servers []*exec.Cmd
 	for _, address := range []string{g.address, second} {
-		server := g.processAt(address, db)
-		t.Cleanup(func() {
-			server.Process.Kill()
-			server.Wait()
-		})
-		servers = append(servers, server)
+		servers = append(servers, g.processAt(address, db))
 	}
 
 	vm := vtpm.Identity{UUID: "7a1d4c1e-52ab-4b07-9c55-0d6b1f3f0a12", Name: "ovsa_runtime"}
@@ -41,7 +36,7 @@ func TestTwoCustomers(t *testing.T) {
 	users := map[string]*user{"cust": {t: t, path: g.runtime, host: g.port(g.guestVM)}, "bob": {t: t, path: bobs, host: g.port(vm)}}
 	for name, u := range users {
 		g.tool(g.isv, "sale -m @face.masterlic -k @isv_keystore -l @one.config -t @runtime.tcb -p @primary_"+name+".csr.crt -c @"+name+".lic")
-		g.server("store @" + name + ".lic @primary_" + name + ".csr.crt @secondary_" + name + ".csr.crt --dir @certs --db " + db)
+		g.stored(name, name, db)
 		u.licence, u.customer = g.boughtBy(name, u.path, name+".lic")
 		u.open()
 	}

@@ -49,7 +49,7 @@ func BenchmarkFlood(b *testing.B) {
 	ip := need.Program(b, "ip")
 	g := newGuide(b)
 	g.sold("-t Sale")
-	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + g.path("DB/ovsa.db"))
+	g.stored("Sale", "cust", g.path("DB/ovsa.db"))
 	g.stopServer()
 	network := newNetwork(b, ip)
 

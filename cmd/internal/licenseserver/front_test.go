@@ -21,18 +21,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
 )
 
 // TestHostingFront: nginx stands before the model's server, and lets those in who have
 // a certificate by the runtime's own authority.
 func TestHostingFront(t *testing.T) {
-	need.Root(t)
-	need.Programs(t, "/dev/fuse", "nginx")
-	g := newGuide(t)
+	g := hostGuide(t, "nginx")
 	g.sold("-t Sale")
-	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + g.path("DB/ovsa.db"))
+	g.stored("Sale", "cust", g.path("DB/ovsa.db"))
 	certs := g.path("Modelserver")
 	for _, client := range []string{"client", "client", "other"} { // what is there stays
 		if code, out := g.ovsaruntime("gencerts", "-certs", certs, "-client", client); code != 0 {

@@ -103,6 +103,12 @@ func (g *guide) sold(terms string) {
 	g.tool(g.isv, "sale -m @face.masterlic -k @isv_keystore -l @"+file(terms)+".config -t @runtime.tcb -p @primary_cust.csr.crt -c @"+file(terms)+".lic")
 }
 
+// stored has a customer's licence in a database.
+func (g *guide) stored(lic, customer, db string) {
+	g.t.Helper()
+	g.server("store @" + lic + ".lic @primary_" + customer + ".csr.crt @secondary_" + customer + ".csr.crt --dir @certs --db " + db)
+}
+
 // TestGuide is the guide from the first key to the model in the customer's guest:
 // an ISV and a customer with their own TPMs, and a third as the host's.
 func TestGuide(t *testing.T) {
@@ -116,7 +122,7 @@ func TestGuide(t *testing.T) {
 			// One model has one licence of a customer at a time on a server.
 			db := g.path("DB/" + file(terms) + ".db")
 			g.restartServer(db)
-			g.server("store @" + file(terms) + ".lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+			g.stored(file(terms), "cust", db)
 			key := g.acquire(t, file(terms)+".lic")
 			for name, want := range g.decrypt(t, key) {
 				if !bytes.Equal(want, g.files[name]) {
@@ -133,7 +139,7 @@ func TestPatchedClient(t *testing.T) {
 	g := newGuide(t)
 	g.sold("-t Sale")
 	db := g.path("DB/ovsa.db")
-	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	g.stored("Sale", "cust", db)
 	licence, customer := g.bought("Sale.lic")
 	g.server("revoke licence " + string(licence.LicenceGUID) + " -reason sold --db " + db)
 	tpm, err := guest.Open(t.Context(), g.runtime)

@@ -20,26 +20,29 @@ import (
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/cmd/internal/ovsaruntime"
 	"github.com/ovsactl/ovsactl/internal/need"
+	"github.com/ovsactl/ovsactl/internal/testlog"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
 	"github.com/ovsactl/ovsactl/licensing/sqlite"
 )
 
+// hostGuide is newGuide where models can be served, with programs.
+func hostGuide(t *testing.T, programs ...string) *guide {
+	t.Helper()
+	need.Root(t)
+	need.Programs(t, append(programs, "/dev/fuse")...)
+	return newGuide(t)
+}
+
 // TestHosting is the guide's last part: a customer's guest serves what it has bought,
 // with a server that knows nothing of licences, for as long as it may.
 func TestHosting(t *testing.T) {
-	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
-	g := newGuide(t)
+	g := hostGuide(t, "/usr/bin/python3")
 	g.sold("-t InstanceLimit -l 1")
 	g.stopServer()
 	db := g.path("DB/ovsa.db")
-	g.server("store @InstanceLimit.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	g.stored("InstanceLimit", "cust", db)
 	lasting := []string{"-lease", "4s", "-proof-every", "12s", "-guest-rate", "10:100"}
 	server := g.processAt(g.address, db, lasting...)
-	defer func() {
-		server.Process.Kill()
-		server.Wait()
-	}()
 	r := g.hosted("face_detection_model", "InstanceLimit.lic")
 	r.until("ready")
 	for name, want := range g.files {
@@ -62,7 +65,7 @@ func TestHosting(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Wait()
-	server = g.processAt(g.address, db, lasting...)
+	g.processAt(g.address, db, lasting...)
 	for end := time.Now().Add(40 * time.Second); !r.status().Models[0].Proven.After(first); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it is not proven again")
@@ -109,18 +112,12 @@ func TestHosting(t *testing.T) {
 
 // A guest that cannot be proven again in time stops, says why, and goes on when it can.
 func TestHostingWithoutAnotherProof(t *testing.T) {
-	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
-	g := newGuide(t)
+	g := hostGuide(t, "/usr/bin/python3")
 	g.sold("-t Sale")
 	g.stopServer()
 	db := g.path("DB/ovsa.db")
-	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
-	server := g.processAt(g.address, db, "-lease", "4s", "-proof-every", "5s", "-guest-rate", "10:100")
-	defer func() {
-		server.Process.Kill()
-		server.Wait()
-	}()
+	g.stored("Sale", "cust", db)
+	g.processAt(g.address, db, "-lease", "4s", "-proof-every", "5s", "-guest-rate", "10:100")
 	r := g.hosted("model", "Sale.lic")
 	r.until("ready")
 	away := g.path("cust_keystore.away")
@@ -146,11 +143,9 @@ func TestHostingWithoutAnotherProof(t *testing.T) {
 // Whenever the runtime dies, the model's server dies with it, and nothing is mounted.
 // The next one gets the lease again.
 func TestHostingKilled(t *testing.T) {
-	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
-	g := newGuide(t)
+	g := hostGuide(t, "/usr/bin/python3")
 	g.sold("-t InstanceLimit -l 1")
-	g.server("store @InstanceLimit.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + g.path("DB/ovsa.db"))
+	g.stored("InstanceLimit", "cust", g.path("DB/ovsa.db"))
 	r := g.hosted("model", "InstanceLimit.lic")
 	// Not in the middle of a proof: what is in the TPM then, a guest's kernel removes, and
 	// here there is none between.
@@ -210,11 +205,9 @@ func (g *guide) ovsaruntime(args ...string) (code int, said string) {
 
 // What is wrong with a model is said, and another is served.
 func TestHostingWrongFiles(t *testing.T) {
-	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
-	g := newGuide(t)
+	g := hostGuide(t, "/usr/bin/python3")
 	g.sold("-t Sale")
-	g.server("store @Sale.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + g.path("DB/ovsa.db"))
+	g.stored("Sale", "cust", g.path("DB/ovsa.db"))
 	g.tool(g.isv, "controlAccess -i @face.xml -n other -d other -v 1 -p @other.dat -m @other.masterlic -k @isv_keystore -g 0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a02")
 	r := g.hosted("model", "Sale.lic",
 		func(base string) { // 2: another model
@@ -267,7 +260,7 @@ type runner struct {
 	g        *guide
 	url, ops string
 	args     []string
-	log      *serverLog
+	log      *testlog.Log
 	process  *exec.Cmd
 }
 
@@ -342,7 +335,7 @@ func (g *guide) prepare(stem, lic string, more ...func(base string)) *runner {
 	}
 	address, ops := licensetest.FreeAddress(g.t), licensetest.FreeAddress(g.t)
 	_, port, _ := strings.Cut(address, ":")
-	r := &runner{g: g, url: "http://" + address, ops: "http://" + ops, log: new(serverLog)}
+	r := &runner{g: g, url: "http://" + address, ops: "http://" + ops, log: new(testlog.Log)}
 	r.args = []string{"serve", "-config", g.path("sample.json"), "-models", models, "-port", port, "-user", "nobody", "-ops", ops, "-front", "off",
 		"-host-port", string(g.port(g.guestVM)), "--", "/usr/bin/python3", "-c", files, "{models}", "{port}"}
 	return r

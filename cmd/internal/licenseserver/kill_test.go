@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ovsactl/ovsactl/internal/testlog"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
@@ -29,7 +30,7 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	g := newGuide(t)
 	g.sold("-t InstanceLimit -l 3")
 	db := g.path("DB/ovsa.db")
-	g.server("store @InstanceLimit.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	g.stored("InstanceLimit", "cust", db)
 	g.stopServer()
 
 	licence, customer := g.bought("InstanceLimit.lic")
@@ -104,27 +105,8 @@ func (g *guide) processAt(address, db string, more ...string) *exec.Cmd {
 	return cmd
 }
 
-// serverLog is what a server has logged so far.
-type serverLog struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (l *serverLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text = append(l.text, b...)
-	return len(b), nil
-}
-
-func (l *serverLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.text)
-}
-
 // processAndLog is processAt with the process's log.
-func (g *guide) processAndLog(address, db string, more ...string) (*exec.Cmd, *serverLog) {
+func (g *guide) processAndLog(address, db string, more ...string) (*exec.Cmd, *testlog.Log) {
 	g.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Args = append([]string{"license_server", "serve", "-dir", g.path("certs"), "-db", db, "-listen", address}, more...)
@@ -138,7 +120,7 @@ func (g *guide) processAndLog(address, db string, more ...string) (*exec.Cmd, *s
 	if err := cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
-	log := new(serverLog)
+	log := new(testlog.Log)
 	dec := json.NewDecoder(io.TeeReader(stderr, log))
 	var line struct{ Msg string }
 	for line.Msg != "serving" {
@@ -146,6 +128,10 @@ func (g *guide) processAndLog(address, db string, more ...string) (*exec.Cmd, *s
 			g.t.Fatalf("the server does not serve: %v", err)
 		}
 	}
+	g.t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
 	go io.Copy(log, stderr) // or its log would fill the pipe
 	return cmd, log
 }

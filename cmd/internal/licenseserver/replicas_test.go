@@ -27,17 +27,12 @@ func TestReplicaKilled(t *testing.T) {
 	second := licensetest.FreeAddress(t)
 	g.tool(g.isv, "licgen -t InstanceLimit -l 2 -n config -v 1.0 -u "+g.address+" @certs/server.crt -u "+second+" @certs/server.crt -k @isv_keystore -o @two.config")
 	g.tool(g.isv, "sale -m @face.masterlic -k @isv_keystore -l @two.config -t @runtime.tcb -p @primary_cust.csr.crt -c @two.lic")
-	g.server("store @two.lic @primary_cust.csr.crt @secondary_cust.csr.crt --dir @certs --db " + db)
+	g.stored("two", "cust", db)
 	g.stopServer()
 
 	fast := []string{"-client-rate", "100000:100000"}
 	victim := g.processAt(g.address, db, fast...)
-	defer victim.Process.Kill()
-	other := g.processAt(second, db, fast...)
-	defer func() {
-		other.Process.Kill()
-		other.Wait()
-	}()
+	g.processAt(second, db, fast...)
 
 	licence, customer := g.bought("two.lic")
 	var users []*user

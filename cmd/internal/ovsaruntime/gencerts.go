@@ -23,6 +23,7 @@ import (
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
 // defaultCerts is where the front's certificates are.
@@ -203,5 +204,5 @@ func (p *pair) make(t *x509.Certificate, issuer *pair, now time.Time) error {
 	if err := atomicfile.WriteOwned(p.path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
 		return err
 	}
-	return atomicfile.WriteOwned(p.path+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return atomicfile.WriteOwned(p.path+".pem", pki.EncodePEM(p.cert), 0o644)
 }
