@@ -3,13 +3,17 @@ package hosting
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,21 +22,32 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing/modelfs"
 )
 
 // Command is an engine that is any server: a program that reads models from a directory
-// and listens at a port. Of its arguments, {models} is that directory and {port} the
-// port.
+// and answers somewhere.
 //
 // It runs in mount, PID and IPC namespaces of its own, as a user of its own, and cannot
-// get more rights. It alone sees the models. It ends when this process does.
+// get more rights. It alone sees the models, and writes to nothing that is left. It ends
+// when this process does.
 type Command struct {
-	Args     []string // the program and its arguments
-	Port     int      // on 127.0.0.1
-	GRPCPort int      // {grpc_port}, which it may listen at, too
-	Health   string   // a path that is answered with 200 when it is ready; "" where it is when it listens
-	Dir      string   // where the models are to be, an empty directory
+	// Args are the program and its arguments, in which {models} is the models'
+	// directory, {port} the port of REST, and {grpc_port} the one of GRPC.
+	Args []string
+	// REST is where it answers over HTTP/1.1, "127.0.0.1:PORT" or "unix:PATH", and
+	// GRPC where it may answer over HTTP/2, as well; "" for nowhere.
+	//
+	// Sockets with a path are made here, and given to the program as systemd gives
+	// them, "http" and "grpc": sd_listen_fds(3). It has no network then.
+	REST, GRPC string
+	Clients    uint32 // the group that may connect to sockets with a path
+	Health     string // a path of REST that is answered with 200 when it is ready; "" where it is when it listens
+	// Served is such a path for one model, {model} and {version}; "" where whatever is
+	// ready has all models.
+	Served   string
+	Dir      string // where the models are to be, an empty directory
 	UID, GID uint32
 	Cache    int64    // of the models' file system: see modelfs.Options
 	Launcher []string // the program, with its first arguments, that calls Launch
@@ -42,8 +57,9 @@ type Command struct {
 // launched is a command that runs.
 type launched struct {
 	*program
-	c  Command
-	fs *modelfs.FS
+	c      Command
+	fs     *modelfs.FS
+	client *http.Client // of REST
 }
 
 // Start implements Engine.
@@ -60,17 +76,26 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 	}
 	defer mounted.Close()
 	defer tell.Close()
-	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log})}
+	sockets, err := c.sockets()
+	if err != nil {
+		return fail(err)
+	}
+	defer closeAll(sockets)
+	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log}), client: c.client()}
 	for _, m := range models {
 		if err := l.fs.Add(m.Name, m.Number, m.Model); err != nil {
 			return fail(err)
 		}
 	}
+	attributes := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC, Pdeathsig: unix.SIGKILL}
+	if len(sockets) > 0 {
+		attributes.Cloneflags |= unix.CLONE_NEWNET
+	}
 	cmd := run.Cmd{
 		Path:        c.Launcher[0],
-		Args:        append(append(c.Launcher[1:len(c.Launcher):len(c.Launcher)], c.Dir, strconv.FormatUint(uint64(c.UID), 10), strconv.FormatUint(uint64(c.GID), 10)), c.arguments()...),
-		Files:       []*os.File{device, tell},
-		SysProcAttr: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC, Pdeathsig: unix.SIGKILL},
+		Args:        slices.Concat(c.Launcher[1:], launchArguments(c, len(sockets)), c.arguments()),
+		Files:       append([]*os.File{device, tell}, sockets...),
+		SysProcAttr: attributes,
 	}
 	if l.program, err = start(cmd, func(line string) { c.Log.Info("engine says", "line", line) }); err != nil {
 		return fail(err)
@@ -92,9 +117,73 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 	return l, nil
 }
 
+// network splits an address into what net calls its parts.
+func network(address string) (network, of string) {
+	if path, is := strings.CutPrefix(address, "unix:"); is {
+		return "unix", path
+	}
+	return "tcp", address
+}
+
+// sockets makes those that have a path: all, or none.
+func (c Command) sockets() (all []*os.File, err error) {
+	for _, address := range []string{c.REST, c.GRPC} {
+		kind, path := network(address)
+		if kind != "unix" {
+			continue
+		}
+		socket, err := listenAt(path, int(c.Clients))
+		if err != nil {
+			closeAll(all)
+			return nil, err
+		}
+		all = append(all, socket)
+	}
+	return all, nil
+}
+
+// listenAt makes a socket to which root and a group may connect. One that a dead process
+// has left there is in nobody's way.
+func listenAt(path string, group int) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	socket.SetUnlinkOnClose(false) // the engine has it then
+	if err := errors.Join(os.Chown(path, 0, group), os.Chmod(path, 0o660)); err != nil {
+		return nil, err
+	}
+	return socket.File()
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// client connects to the engine, whatever address is asked for.
+func (c Command) client() *http.Client {
+	kind, address := network(c.REST)
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, kind, address)
+		},
+	}}
+}
+
 // arguments are those of the engine.
 func (c Command) arguments() []string {
-	r := strings.NewReplacer("{models}", c.Dir, "{port}", strconv.Itoa(c.Port), "{grpc_port}", strconv.Itoa(c.GRPCPort))
+	port := func(address string) string { return address[strings.LastIndex(address, ":")+1:] }
+	r := strings.NewReplacer("{models}", c.Dir, "{port}", port(c.REST), "{grpc_port}", port(c.GRPC))
 	var all []string
 	for _, a := range c.Args {
 		all = append(all, r.Replace(a))
@@ -104,31 +193,54 @@ func (c Command) arguments() []string {
 
 // Ready implements Instance.
 func (l *launched) Ready(ctx context.Context) error {
-	err := await(ctx, l.ended, l.answers)
+	err := await(ctx, l.ended, func(ctx context.Context) bool {
+		if l.c.Health == "" {
+			return listens(ctx, l.c.REST)
+		}
+		return l.ask(ctx, l.c.Health) == nil
+	})
 	if errors.Is(err, errEnded) {
 		return fmt.Errorf("the engine ended before it was ready: %w", l.Err())
 	}
 	return err
 }
 
-// answers asks once.
-func (l *launched) answers(ctx context.Context) bool {
+// Serves implements Instance.
+func (l *launched) Serves(ctx context.Context, name string, number int64) error {
+	if l.c.Served == "" {
+		return nil
+	}
+	return l.ask(ctx, strings.NewReplacer("{model}", name, "{version}", strconv.FormatInt(number, 10)).Replace(l.c.Served))
+}
+
+// maxAnswer is how much of an engine's answer is told, in bytes.
+const maxAnswer = 4096
+
+// ask asks once whether all is well at a path, and says what is not.
+func (l *launched) ask(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(l.c.Port))
-	if l.c.Health == "" {
-		return listens(ctx, address)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+l.c.Health, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
 	if err != nil {
-		return false
+		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := l.client.Do(request)
 	if err != nil {
-		return false
+		return err
 	}
-	response.Body.Close()
-	return response.StatusCode == http.StatusOK
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil || len(answer) == 0 {
+		return errors.New(response.Status)
+	}
+	var said struct{ Error string } // as the Open Inference Protocol has it
+	if json.Unmarshal(answer, &said) == nil && said.Error != "" {
+		return errors.New(said.Error)
+	}
+	return fmt.Errorf("%s: %s", response.Status, visible.Text(string(answer)))
 }
 
 // Hide implements Instance.

@@ -21,9 +21,11 @@ type engines struct {
 	mu       sync.Mutex
 	started  []string // what each saw
 	starting func()   // while one is started; may be nil
+	unserved string   // the model that they cannot use
 }
 
 type engine struct {
+	*engines
 	ended chan struct{}
 	stop  func()
 }
@@ -41,16 +43,22 @@ func (e *engines) Start(_ context.Context, models []hosting.Shown) (hosting.Inst
 	if starting != nil {
 		starting()
 	}
-	i := &engine{ended: make(chan struct{})}
+	i := &engine{engines: e, ended: make(chan struct{})}
 	i.stop = sync.OnceFunc(func() { close(i.ended) })
 	return i, nil
 }
 
 func (i *engine) Ready(context.Context) error { return nil }
-func (i *engine) Hide(string, int64)          {}
-func (i *engine) Stop()                       { i.stop() }
-func (i *engine) Ended() <-chan struct{}      { return i.ended }
-func (i *engine) Err() error                  { return errors.New("stopped") }
+func (i *engine) Serves(_ context.Context, name string, _ int64) error {
+	if name == i.unserved {
+		return errors.New("no layer of that name")
+	}
+	return nil
+}
+func (i *engine) Hide(string, int64)     {}
+func (i *engine) Stop()                  { i.stop() }
+func (i *engine) Ended() <-chan struct{} { return i.ended }
+func (i *engine) Err() error             { return errors.New("stopped") }
 
 func (e *engines) saw() []string {
 	e.mu.Lock()
@@ -107,4 +115,17 @@ func TestExchanged(t *testing.T) {
 	if got := e.saw(); got[0] != "a/1" || got[len(got)-1] != "b/1" {
 		t.Errorf("engines saw %q", got)
 	}
+}
+
+// A model that an engine cannot use says why, and the others are served.
+func TestUnserved(t *testing.T) {
+	e := &engines{unserved: "b"}
+	w := newWorld(t)
+	w.serve(e, "a", "b")
+	w.until("a/1 ready, b/1 failed, engine ready")
+	if models, _ := w.host.Status(); models[1].Why != "no layer of that name" {
+		t.Errorf("%+v", models[1])
+	}
+	w.refuse("b/1", errors.New("revoked"))
+	w.until("a/1 ready, b/1 refused, engine ready")
 }

@@ -51,6 +51,9 @@ type Shown struct {
 type Instance interface {
 	// Ready returns when it answers, or cannot.
 	Ready(ctx context.Context) error
+	// Serves says of one that is ready why it does not answer for a version that it
+	// sees: nil where it does.
+	Serves(ctx context.Context, name string, number int64) error
 	// Hide takes a version away from it, at once. It may fail then.
 	Hide(name string, number int64)
 	// Stop ends it, and returns when nothing of it is left.
@@ -70,7 +73,7 @@ const (
 	Granted  State = "licensed" // it may be used, and no engine answers for it yet
 	Ready    State = "ready"    // an engine answers for it
 	Starting State = "starting" // of an engine
-	Failed   State = "failed"   // the engine ended: it is started again
+	Failed   State = "failed"   // the engine ended, and is started again; or it cannot use a version
 )
 
 // Status is the state of a version.
@@ -452,7 +455,7 @@ func (h *Host) run(ctx context.Context, models []Shown) error {
 		defer h.mu.Unlock()
 		h.running = nil
 		for _, v := range h.versions {
-			if v.State == Ready {
+			if v.licensed != nil && (v.State == Ready || v.State == Failed) {
 				v.note(Granted, nil)
 			}
 		}
@@ -465,9 +468,18 @@ func (h *Host) run(ctx context.Context, models []Shown) error {
 		return nil
 	}
 	ready := make(chan error, 1)
+	unserved := map[id]error{} // until ready, of the goroutine alone
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { ready <- i.Ready(waiting) }()
+	go func() {
+		err := i.Ready(waiting)
+		if err == nil {
+			for _, m := range models {
+				unserved[id{m.Name, m.Number}] = i.Serves(waiting, m.Name, m.Number)
+			}
+		}
+		ready <- err
+	}()
 	for {
 		h.mu.Lock()
 		changed, same := h.changed, h.same(in)
@@ -491,7 +503,7 @@ func (h *Host) run(ctx context.Context, models []Shown) error {
 			if err != nil {
 				return err
 			}
-			h.answers(in)
+			h.answers(in, unserved)
 		}
 	}
 }
@@ -522,14 +534,20 @@ func (h *Host) same(in *instance) bool {
 	return n == len(in.models)
 }
 
-// answers notes that an engine answers for what it sees.
-func (h *Host) answers(in *instance) {
+// answers notes that an engine answers for what it sees, and why not for some of it.
+func (h *Host) answers(in *instance, unserved map[id]error) {
 	h.noteEngine(Ready, nil)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for of, v := range h.versions {
-		if in.models[of] && v.licensed != nil {
-			v.note(Ready, nil)
+		if !in.models[of] || v.licensed == nil {
+			continue
 		}
+		if why := unserved[of]; why != nil {
+			v.note(Failed, why)
+			h.opts.Log.Error("the engine cannot use a model", "model", of.name, "version", of.number, "why", why.Error())
+			continue
+		}
+		v.note(Ready, nil)
 	}
 }

@@ -8,12 +8,14 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,6 +175,13 @@ func (w *world) run(o hosting.Options) {
 // start starts a host of models, each with its versions.
 func start(t *testing.T, command []string, models map[string][]string) *world {
 	t.Helper()
+	return startWith(t, hosting.Command{Args: command}, models)
+}
+
+// startWith starts one with a command that answers at a port, unless it says another
+// address.
+func startWith(t *testing.T, c hosting.Command, models map[string][]string) *world {
+	t.Helper()
 	need.Root(t)
 	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
 	w := newWorld(t)
@@ -194,14 +203,13 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 	}
 	_, port, _ := strings.Cut(licensetest.FreeAddress(t), ":")
 	w.url = "http://127.0.0.1:" + port
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
+	c.Dir, c.UID, c.GID, c.Launcher, c.Log = w.dir, nobody, nobody, []string{os.Args[0], "launch"}, slog.New(slog.NewTextHandler(w.log, nil))
+	if c.REST == "" {
+		c.REST = "127.0.0.1:" + port
 	}
-	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.run(hosting.Options{
-		Models: configs, Licensor: w.licensor, Log: log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
-		Engine: hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log},
+		Models: configs, Licensor: w.licensor, Log: c.Log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
+		Engine: c,
 	})
 	return w
 }
@@ -379,6 +387,93 @@ environment ['HOME', 'LANG', 'PATH']
 core ['0', '0']`
 	if got := strings.ReplaceAll(string(body), "'LC_CTYPE', ", ""); got != want {
 		t.Errorf("it is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// What it writes is nowhere, and what it must not do the kernel refuses.
+const forbidden = `
+import ctypes, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(what, f):
+    try:
+        return "%s: %s" % (what, f())
+    except OSError as e:
+        return "%s: %s" % (what, e.strerror)
+def call(n, *args):
+    if libc.syscall(n, *args) < 0:
+        e = ctypes.get_errno(); raise OSError(e, os.strerror(e))
+    return "done"
+def lines():
+    yield tried("write", lambda: open("/var/x", "w"))
+    yield tried("write beside the models", lambda: open(sys.argv[1] + "/x", "w"))
+    yield tried("write scratch", lambda: open("/var/tmp/x", "w").write("x"))
+    yield tried("run scratch", lambda: (os.chmod("/var/tmp/x", 0o755), os.execv("/var/tmp/x", ["x"])))
+    yield tried("user namespace", lambda: call(272, 0x10000000))
+    yield tried("ptrace", lambda: call(101, 16, 1, 0, 0))
+`
+
+// An engine with sockets of a path has no network, and those who are let in reach it.
+func TestEngineHasNoNetwork(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "engine", "http")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // of a dead one
+		t.Fatal(err)
+	}
+	const clients = 4711
+	w := startWith(t, hosting.Command{REST: "unix:" + path, GRPC: "unix:" + filepath.Join(filepath.Dir(path), "grpc"), Clients: clients, Health: "/ready", Served: "/{model}/{version}",
+		Args: []string{"/usr/bin/python3", "-c", `
+import http.server, os, sys
+` + forbidden + `
+def text():
+    yield "given %s %s, pid %s" % (os.environ["LISTEN_FDS"], os.environ["LISTEN_FDNAMES"], int(os.environ["LISTEN_PID"]) == os.getpid())
+    yield "files %s" % sorted(int(f) for f in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + f))
+    yield "networks %s" % [n for _, n in socket.if_nameindex()]
+    yield tried("connect", lambda: socket.create_connection(("127.0.0.1", int(sys.argv[2]))))
+    yield from lines()
+class H(http.server.BaseHTTPRequestHandler):
+    def address_string(self): return "-"
+    def do_GET(self):
+        body = "\n".join(text()).encode() if self.path == "/text" else b'{"error": "no such layer"}'
+        self.send_response(503 if self.path == "/face/2" else 200); self.end_headers(); self.wfile.write(body)
+server = http.server.HTTPServer(("", 0), H, bind_and_activate=False)
+server.socket = socket.socket(fileno=3)
+import signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+server.serve_forever()
+`, "{models}", "80"}}, map[string][]string{"face": {"1", "2"}})
+	w.until("face/2 failed, face/1 ready, engine ready")
+	if models, _ := w.host.Status(); models[0].Why != "no such layer" {
+		t.Errorf("%+v", models[0])
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o660 || info.Sys().(*syscall.Stat_t).Gid != clients || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("the socket is %v (%v)", info, err)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	response, err := client.Get("http://engine/text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	got, err := io.ReadAll(response.Body)
+	want := `given 2 http:grpc, pid True
+files [0, 1, 2, 3, 4, 5]
+networks ['lo']
+connect: Network is unreachable
+write: Read-only file system
+write beside the models: Read-only file system
+write scratch: 1
+run scratch: Permission denied
+user namespace: Operation not permitted
+ptrace: Operation not permitted`
+	if err != nil || string(got) != want {
+		t.Errorf("it says\n%s\n(%v), want\n%s", got, err, want)
+	}
+	if _, err := os.Stat("/var/tmp/x"); err == nil {
+		t.Error("what it writes is here")
 	}
 }
 

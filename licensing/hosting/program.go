@@ -93,7 +93,8 @@ func await(ctx context.Context, ended <-chan struct{}, answers func(context.Cont
 
 // listens says whether somebody listens at an address.
 func listens(ctx context.Context, address string) bool {
-	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+	kind, of := network(address)
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, kind, of)
 	if err != nil {
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"regexp"
 	"strconv"
+	"strings"
 	"text/template"
 	"time"
 )
@@ -22,16 +23,17 @@ type Options struct {
 	User        string        // of its workers
 	REST        string        // where clients connect with HTTP/1.1, host:port; "" for nowhere
 	GRPC        string        // and with HTTP/2
-	Port        int           // of the model server on 127.0.0.1, for REST
-	GRPCPort    int           // and for gRPC
+	Server      string        // the model server's REST: "127.0.0.1:PORT" or "unix:PATH"
+	GRPCServer  string        // and its gRPC
 	MaxBody     int64         // bytes of a request
 	Connections int           // at the same time
 	Timeout     time.Duration // of a request in which nothing comes or goes
 }
 
 var (
-	path = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
-	name = regexp.MustCompile(`^[a-z_][a-z0-9_-]*$`)
+	path     = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
+	loopback = regexp.MustCompile(`^127\.0\.0\.1:[0-9]{1,5}$`)
+	name     = regexp.MustCompile(`^[a-z_][a-z0-9_-]*$`)
 )
 
 // Render is the configuration. What nginx would take for something else than it is, is
@@ -65,6 +67,11 @@ func (o Options) Render() ([]byte, error) {
 		}
 		if host == "" { // all, as [::] with nginx's default is not for IPv4
 			*address = port
+		}
+	}
+	for _, server := range []struct{ listen, at string }{{o.REST, o.Server}, {o.GRPC, o.GRPCServer}} {
+		if of, is := strings.CutPrefix(server.at, "unix:"); server.listen != "" && !(is && path.MatchString(of) || loopback.MatchString(server.at)) {
+			return nil, fmt.Errorf("configure nginx: %q is no address of a model server", server.at)
 		}
 	}
 	var b bytes.Buffer

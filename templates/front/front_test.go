@@ -8,7 +8,7 @@ import (
 
 func good() Options {
 	return Options{Dir: "/run/ovsa/front", Certs: "/var/OVSA/Modelserver", User: "www-data", REST: ":2225", GRPC: "127.0.0.1:3335",
-		Port: 8000, GRPCPort: 8001, MaxBody: 1 << 20, Connections: 1024, Timeout: time.Minute}
+		Server: "127.0.0.1:8000", GRPCServer: "unix:/run/ovsa/engine/grpc", MaxBody: 1 << 20, Connections: 1024, Timeout: time.Minute}
 }
 
 func TestRender(t *testing.T) {
@@ -18,7 +18,7 @@ func TestRender(t *testing.T) {
 	}
 	for _, want := range []string{
 		"listen 2225 ssl;", "listen 127.0.0.1:3335 ssl http2;", "ssl_verify_client on;", "client_max_body_size 1048576;",
-		"proxy_pass http://127.0.0.1:8000;", "grpc_pass grpc://127.0.0.1:8001;", "proxy_read_timeout 60000ms;",
+		"upstream rest { server 127.0.0.1:8000; keepalive 32; }", "upstream grpc { server unix:/run/ovsa/engine/grpc; keepalive 32; }", "proxy_read_timeout 60000ms;",
 		"ssl_client_certificate /var/OVSA/Modelserver/client_ca.pem;", "user www-data;",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -34,19 +34,23 @@ func TestRender(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for name, change := range map[string]func(*Options){
-		"a space":        func(o *Options) { o.Dir = "/run/my front" },
-		"a semicolon":    func(o *Options) { o.Certs = "/x;include /etc/passwd" },
-		"a relative":     func(o *Options) { o.Dir = "front" },
-		"a newline":      func(o *Options) { o.User = "x\nroot" },
-		"no user":        func(o *Options) { o.User = "" },
-		"a name":         func(o *Options) { o.REST = "localhost:2225" },
-		"no port":        func(o *Options) { o.REST = "127.0.0.1" },
-		"port 0":         func(o *Options) { o.GRPC = ":0" },
-		"a service":      func(o *Options) { o.GRPC = ":https" },
-		"a large port":   func(o *Options) { o.GRPC = ":65536" },
-		"a port with ;":  func(o *Options) { o.GRPC = ":80;" },
-		"a host with ;":  func(o *Options) { o.GRPC = "x;y:80" },
-		"a path with $x": func(o *Options) { o.Certs = "/$host" },
+		"a space":          func(o *Options) { o.Dir = "/run/my front" },
+		"a semicolon":      func(o *Options) { o.Certs = "/x;include /etc/passwd" },
+		"a relative":       func(o *Options) { o.Dir = "front" },
+		"a newline":        func(o *Options) { o.User = "x\nroot" },
+		"no user":          func(o *Options) { o.User = "" },
+		"a name":           func(o *Options) { o.REST = "localhost:2225" },
+		"no port":          func(o *Options) { o.REST = "127.0.0.1" },
+		"port 0":           func(o *Options) { o.GRPC = ":0" },
+		"a service":        func(o *Options) { o.GRPC = ":https" },
+		"a large port":     func(o *Options) { o.GRPC = ":65536" },
+		"a port with ;":    func(o *Options) { o.GRPC = ":80;" },
+		"a host with ;":    func(o *Options) { o.GRPC = "x;y:80" },
+		"another server":   func(o *Options) { o.Server = "192.0.2.1:80" },
+		"a server with ;":  func(o *Options) { o.Server = "127.0.0.1:80;" },
+		"a socket with ;":  func(o *Options) { o.GRPCServer = "unix:/x;y" },
+		"a socket nowhere": func(o *Options) { o.GRPCServer = "unix:" },
+		"a path with $x":   func(o *Options) { o.Certs = "/$host" },
 	} {
 		o := good()
 		change(&o)

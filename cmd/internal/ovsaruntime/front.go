@@ -21,7 +21,7 @@ const off = "off"
 func (s session) behindFront(engine hosting.Command) (hosting.Engine, error) {
 	o := front.Options{
 		Dir: filepath.Join(filepath.Dir(engine.Dir), "front"), Certs: s.Text("certs"), User: s.Text("nginx-user"),
-		Port: engine.Port, GRPCPort: engine.GRPCPort, MaxBody: int64(s.Number("max-body")), Connections: s.Number("max-connections"), Timeout: s.Duration("timeout"),
+		Server: engine.REST, GRPCServer: engine.GRPC, MaxBody: int64(s.Number("max-body")), Connections: s.Number("max-connections"), Timeout: s.Duration("timeout"),
 	}
 	var listens []string
 	for _, at := range []struct {

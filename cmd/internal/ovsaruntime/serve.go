@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -36,9 +37,11 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 	}
 	return guestcli.Command{
 		Name: "serve", Summary: "prove this guest, and run a model server that sees the licensed models for as long as it may",
-		Operands: "-- PROGRAM [ARGUMENT...]", Min: 1, Max: guestcli.Many,
+		Operands: "[-- PROGRAM [ARGUMENT...]]", Max: guestcli.Many,
 		Flags: keystore.Trusting(
 			configFlag(),
+			setting("engine", "NAME", guestcli.Plain, kinds()[0], "what runs the models: "+strings.Join(kinds()[1:], ", ")+`; "auto" is the program behind --, or else OpenVINO, where it is installed, or ONNX Runtime`),
+			setting("library", "FILE", guestcli.File, "", "of the engine: its directory or file, where it is not where the distribution has it"),
 			setting("models", "DIR", guestcli.Dir, defaultDir, "where the program sees them, as NAME/VERSION; {models} in its arguments"),
 			setting("port", "N", guestcli.Number, "8000", "where the program listens on 127.0.0.1; {port} in its arguments"),
 			setting("ready", "PATH", guestcli.Plain, "", "what the program answers with 200 when it is ready; without it that it listens is enough"),
@@ -92,10 +95,12 @@ func serve(ctx context.Context, s session) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	engine, err := s.behindFront(hosting.Command{
-		Args: s.Operands, Port: s.Number("port"), GRPCPort: s.Number("grpc-port"), Health: s.Text("ready"), Dir: dir, UID: uid, GID: gid,
-		Launcher: []string{self, launchVerb}, Log: log,
-	})
+	command, err := s.engine(self)
+	if err != nil {
+		return err
+	}
+	command.UID, command.GID, command.Log = uid, gid, log
+	engine, err := s.behindFront(command)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,81 @@
+package ovsaruntime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
+	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/licensing/hosting"
+)
+
+// engineProgram is the model server of ours. It is beside this program.
+const engineProgram = "ovsa-engine"
+
+// kinds are the engines that -engine names, the default first.
+func kinds() []string { return []string{"auto", "onnxruntime", "openvino", "command"} }
+
+// engine is the one that the flags and operands ask for. self is this program.
+func (s session) engine(self string) (hosting.Command, error) {
+	c := hosting.Command{
+		Args: s.Operands, REST: "127.0.0.1:" + strconv.Itoa(s.Number("port")), GRPC: "127.0.0.1:" + strconv.Itoa(s.Number("grpc-port")),
+		Health: s.Text("ready"), Dir: s.Text("models"), Launcher: []string{self, launchVerb},
+	}
+	kind := s.Text("engine")
+	if len(s.Operands) > 0 && kind == "auto" {
+		kind = "command"
+	}
+	switch kind {
+	case "command":
+		if len(s.Operands) == 0 {
+			return c, guestcli.Usagef("-engine command: want the server and its arguments behind --")
+		}
+		return c, nil
+	case "auto", "onnxruntime", "openvino":
+		if len(s.Operands) > 0 {
+			return c, guestcli.Usagef("-engine %s is a server of its own: want no program behind --", kind)
+		}
+		return s.ownEngine(c, kind)
+	}
+	return c, guestcli.Usagef("-engine %q: want %s", kind, strings.Join(kinds(), ", "))
+}
+
+// ownEngine is the server of ours, which has no network: it gets its sockets.
+func (s session) ownEngine(c hosting.Command, kind string) (hosting.Command, error) {
+	program := filepath.Join(filepath.Dir(c.Launcher[0]), engineProgram)
+	if _, err := os.Stat(program); err != nil {
+		return c, hint.Wrap(fmt.Errorf("look for the model server: %w", err), "install the component model_hosting again, or name another server behind --")
+	}
+	dir := filepath.Join(filepath.Dir(c.Dir), "engine")
+	c.REST, c.GRPC = "unix:"+filepath.Join(dir, "http"), "unix:"+filepath.Join(dir, "grpc")
+	c.Health, c.Served = "/v2/health/ready", "/v2/models/{model}/versions/{version}/ready"
+	c.Args = []string{program, "serve", "-models", "{models}", "-runtime", kind, "-max-request", strconv.Itoa(s.Number("max-body"))}
+	if library := s.Text("library"); library != "" {
+		c.Args = append(c.Args, "-library", library)
+	}
+	group, err := clients(s.Text("nginx-user"))
+	c.Clients = group
+	return c, err
+}
+
+// clients is the group of the front's workers, who alone connect to the engine.
+func clients(name string) (uint32, error) {
+	u, err := user.Lookup(name)
+	var unknown user.UnknownUserError
+	if errors.As(err, &unknown) {
+		return 0, hint.Wrap(fmt.Errorf("look for the front's user: %w", err), "name whom nginx's workers run as: -nginx-user USER")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for the front's user: %w", err)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("look for the front's user: %w", err)
+	}
+	return uint32(gid), nil
+}
