@@ -191,6 +191,9 @@ func (v *Version) Infer(ctx context.Context, inputs []Tensor, outputs []string) 
 		return nil, context.Cause(ctx)
 	}
 	defer func() { <-v.gate }()
+	if err := ctx.Err(); err != nil { // both were so
+		return nil, context.Cause(ctx)
+	}
 	began := time.Now()
 	answer, err := v.model.Run(ctx, arranged, wanted)
 	v.note(began.Sub(asked), time.Since(began), err)
