@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,openvino
 
 .PHONY: help
 help: ## list the targets
@@ -24,6 +24,8 @@ deps: ## install what building and testing needs, with apt
 .PHONY: test-deps
 test-deps: ## install what testing needs beside that
 	@packaging/install-deps.sh --test
+	@packaging/openvino/fetch.sh bin/openvino
+	@packaging/openvino/python.sh bin/openvino-python
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -35,8 +37,14 @@ build: ## build the programs into bin/
 	CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo,sqlite_omit_load_extension \
 		-ldflags '$(LDFLAGS) -s -w -linkmode external -extldflags -static' -o bin/ ./cmd/license_server
 
+.PHONY: openvino
+openvino: ## fetch OpenVINO's libraries from PyPI into bin/openvino
+	packaging/openvino/fetch.sh bin/openvino
+
 .PHONY: package
 package: build ## build the component tarballs into dist/
+# Without PyPI all but one are built.
+	@packaging/openvino/fetch.sh bin/openvino || true
 	bin/ovsactl package --out dist
 
 .PHONY: man

@@ -9,7 +9,9 @@ import (
 )
 
 // ourComponents are those that need no path.
-func ourComponents() []string { return []string{"developer", "license_server", "model_hosting"} }
+func ourComponents() []string {
+	return []string{"developer", "license_server", "model_hosting", "openvino"}
+}
 
 func (l *loader) decodeComponents(f fields, r *Role) {
 	seen := make(map[string]hcl.Range)

@@ -108,7 +108,7 @@ type VTPM struct {
 
 // Component is something installed in the guest.
 type Component struct {
-	Name    string        // "developer", "license_server", "model_hosting", or any name with Path
+	Name    string        // "developer", "license_server", "model_hosting", "openvino", or any name with Path
 	Path    string        // absolute path of the user's own tarball; "" for ours
 	Port    int           // license_server: default 4452; 0 where it has none
 	Timeout time.Duration // of the installer, default 10 minutes

@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -27,10 +29,13 @@ type BuildOptions struct {
 	Programs string // directory with the guest programs
 	Out      string // directory for the tarballs, made when it is absent
 	Version  string
+	// LeftOut is told of a component that is not built, because the libraries it is made
+	// of are not there, and why. If it is nil, that is an error.
+	LeftOut func(component string, why error)
 }
 
-// Build makes the tarballs of all our components. The same programs and version
-// give the same bytes.
+// Build makes the tarballs of all our components. The same programs, libraries and
+// version give the same bytes. Of one that is left out no older one stays, either.
 func Build(opts BuildOptions) ([]Package, error) {
 	if !plainVersion(opts.Version) {
 		return nil, fmt.Errorf("build components: version %q is not plain text", opts.Version)
@@ -41,11 +46,18 @@ func Build(opts BuildOptions) ([]Package, error) {
 	layouts := components.Layouts()
 	var built []Package
 	for _, name := range Names() {
+		target := filepath.Join(opts.Out, FileName(name))
 		entries, err := assemble(name, layouts[name], opts)
+		if errors.Is(err, errNoLibrary) && opts.LeftOut != nil {
+			opts.LeftOut(name, err)
+			if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("leave out component %q: %w", name, err)
+			}
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("build component %q: %w", name, err)
 		}
-		target := filepath.Join(opts.Out, FileName(name))
 		err = atomicfile.Write(target, 0o644, func(w io.Writer) error { return writeTarball(w, entries) })
 		if err != nil {
 			return nil, fmt.Errorf("build component %q: %w", name, err)
@@ -103,7 +115,19 @@ func assemble(name string, layout components.Layout, opts BuildOptions) ([]entry
 // install.sh starts it.
 const installerProgram = "ovsainstall"
 
+// libraryDir is the directory of libraries that others have made, beside the programs.
+const libraryDir = "openvino"
+
+var errNoLibrary = errors.New("what others have made for it is not there")
+
 func content(f components.File, programs string) ([]byte, error) {
+	if f.Library != "" {
+		data, err := os.ReadFile(filepath.Join(programs, libraryDir, f.Library))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = hint.Wrap(fmt.Errorf("%w: %w", errNoLibrary, err), "`make openvino` fetches it from PyPI, and says why if it cannot")
+		}
+		return data, err
+	}
 	if f.Program == "" {
 		return components.Asset(f.Asset)
 	}

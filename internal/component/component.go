@@ -29,7 +29,7 @@ type Package struct {
 }
 
 // Names are the components that are ours, as manifests name them.
-func Names() []string { return []string{"developer", "license_server", "model_hosting"} }
+func Names() []string { return []string{"developer", "license_server", "model_hosting", "openvino"} }
 
 // FileName is the guide's name of a component's tarball.
 func FileName(component string) string { return topDir(component) + ".tar.gz" }
@@ -42,6 +42,8 @@ func topDir(component string) string {
 		return "ovsa-license-server"
 	case "model_hosting":
 		return "ovsa-model-hosting"
+	case "openvino":
+		return "ovsa-openvino"
 	}
 	return ""
 }
@@ -86,8 +88,11 @@ func (d Dirs) Open(component string) (Package, error) {
 		pkg.Name, pkg.Version, pkg.Ours = meta.Name, meta.Version, true
 		return pkg, nil
 	}
-	return Package{}, hint.Wrap(fmt.Errorf("open component %q: no %s in %v", component, FileName(component), []string(d)),
-		"build the components with `make package`, or name their directory: --packages DIR or OVSACTL_PACKAGES")
+	how := "build the components with `make package`, or name their directory: --packages DIR or OVSACTL_PACKAGES"
+	if component == "openvino" {
+		how += "; what it is made of comes from PyPI, and `make openvino` says why if it does not"
+	}
+	return Package{}, hint.Wrap(fmt.Errorf("open component %q: no %s in %v", component, FileName(component), []string(d)), "%s", how)
 }
 
 // File returns a user's own tarball, built by whatever means: gzipped or plain,

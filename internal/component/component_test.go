@@ -17,6 +17,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/packaging/components"
 )
 
 func TestFileReadsOnlySafeTarballs(t *testing.T) {
@@ -136,6 +137,31 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 }
 
+// Where the libraries are not there the rest is built, and no older package stays that
+// somebody might take for this one.
+func TestBuildLeavesOutWhatHasNoLibraries(t *testing.T) {
+	from, out := programs(t, ""), t.TempDir()
+	opts := component.BuildOptions{Programs: from, Out: out, Version: "1.0"}
+	if _, err := component.Build(opts); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(from, "openvino", "libopenvino_intel_cpu_plugin.so")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := component.Build(opts); err == nil || !strings.Contains(err.Error(), "libopenvino_intel_cpu_plugin.so") || !strings.Contains(hint.Of(err), "make openvino") {
+		t.Errorf("nobody is told, and %v", err)
+	}
+	var left []string
+	opts.LeftOut = func(name string, why error) { left = append(left, name+": "+why.Error()) }
+	built, err := component.Build(opts)
+	if err != nil || len(built) != len(component.Names())-1 || len(left) != 1 || !strings.HasPrefix(left[0], "openvino: ") {
+		t.Errorf("%v, %q, %v", built, left, err)
+	}
+	if _, err := component.Dir(out).Open("openvino"); err == nil || !strings.Contains(hint.Of(err), "make openvino") {
+		t.Errorf("the older one: %v", err)
+	}
+}
+
 func FuzzListing(f *testing.F) {
 	f.Add(tarball(f, []tar.Header{{Name: "pkg/install.sh", Typeflag: tar.TypeReg}, {Name: "pkg/l", Typeflag: tar.TypeSymlink, Linkname: "x"}}, false))
 	f.Add(tarball(f, []tar.Header{{Name: "pkg/install.sh", Typeflag: tar.TypeReg}}, true))
@@ -207,6 +233,12 @@ func programs(t *testing.T, source string) string {
 	dir := t.TempDir()
 	for _, name := range []string{"ovsatool", "ovsaruntime", "license_server"} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range components.Layouts()["openvino"].Files {
+		path := filepath.Join(dir, "openvino", f.Library)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.Library), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,6 +37,9 @@ func TestInstallLaysOutWhatTheGuideSays(t *testing.T) {
 			"drwx------ kvm/keystore", "drwxr-x--- kvm/artefacts", "drwxr-xr-x kvm/example_client", "drwxr-xr-x kvm/example_runtime",
 			"-rwxr-xr-x kvm/bin/ovsaruntime",
 		},
+		"openvino": {
+			"drwxr-xr-x kvm/lib/openvino", "-rw-r--r-- kvm/lib/openvino/libopenvino_c.so.2641", "-rw-r--r-- kvm/lib/openvino/licenses/LICENSE",
+		},
 	} {
 		dest := t.TempDir()
 		install(t, unpack(t, packages, name), dest)

@@ -20,13 +20,14 @@ type Layout struct {
 	Files []File // owned by root
 }
 
-// File is a file, by its place in the guest. Exactly one of Program and Asset
+// File is a file, by its place in the guest. Exactly one of Program, Asset and Library
 // is set.
 type File struct {
 	Path    string
 	Mode    uint32
 	Program string // one of the guest programs
 	Asset   string // see [Asset]
+	Library string // one of those that others have made, in the programs' directory openvino
 }
 
 // Asset returns the content of a file that is not a program.
@@ -50,6 +51,7 @@ func Layouts() map[string]Layout {
 			File{Path: "/opt/ovsa/kvm/example_client/README", Mode: 0o644, Asset: "example_client-README"},
 			File{Path: "/opt/ovsa/kvm/example_runtime/README", Mode: 0o644, Asset: "example_runtime-README"},
 		),
+		"openvino": openvino(),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/buildinfo"
 	"github.com/ovsactl/ovsactl/internal/component"
+	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 func newPackageCommand(env Env) *cobra.Command {
@@ -20,9 +21,11 @@ func newPackageCommand(env Env) *cobra.Command {
 		Use:   "package",
 		Short: "Build the component tarballs that apply installs in guests",
 		Long: `Package makes ovsa-developer.tar.gz, ovsa-license-server.tar.gz and
-ovsa-model-hosting.tar.gz from the guest programs. The same programs give the
-same bytes. apply finds the tarballs in ../dist beside ovsactl's own directory,
-in ../share/ovsactl/packages, or where --packages or OVSACTL_PACKAGES says.`,
+ovsa-model-hosting.tar.gz from the guest programs, and ovsa-openvino.tar.gz from
+OpenVINO's libraries in their directory openvino; where those are not there it is
+left out. The same programs and libraries give the same bytes. apply finds the
+tarballs in ../dist beside ovsactl's own directory, in ../share/ovsactl/packages,
+or where --packages or OVSACTL_PACKAGES says.`,
 		Example: `  ovsactl package --out dist
   tar xzf dist/ovsa-developer.tar.gz && sudo ./ovsa-developer/install.sh`,
 		Args: cobra.NoArgs,
@@ -33,6 +36,9 @@ in ../share/ovsactl/packages, or where --packages or OVSACTL_PACKAGES says.`,
 					return fmt.Errorf("find this program: %w", err)
 				}
 				opts.Programs = filepath.Dir(program)
+			}
+			opts.LeftOut = func(name string, why error) {
+				fmt.Fprintf(env.Stderr, "%s is left out: %v\n%s\n", name, why, hint.Of(why))
 			}
 			built, err := component.Build(opts)
 			if err != nil {

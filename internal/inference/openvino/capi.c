@@ -1,6 +1,9 @@
 #include "capi.h"
 
+#define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +87,27 @@ char *ovsa_type_size(const ovsa_api *api, ov_element_type_e type, size_t *size) 
 	return err;
 }
 
-char *ovsa_core(const ovsa_api *api, ov_core_t **core) { return why(api, api->ov_core_create(core)); }
+// The plugin of CPUs, when it is loaded, gives the thread another stack for signals, and
+// takes its memory back when it is unloaded, by whatever thread. Go has one already, which
+// is larger, and signals threads all the time. So the plugin is loaded here, with no
+// signal in between, and the thread gets its own back. It looks for this, and minds not.
+char *ovsa_core(const ovsa_api *api, const char *device, ov_core_t **core) {
+	char *err = why(api, api->ov_core_create(core));
+	if (err)
+		return err;
+	sigset_t all, before;
+	stack_t stack;
+	char *name = NULL;
+	sigfillset(&all);
+	if (sigaltstack(NULL, &stack) || pthread_sigmask(SIG_SETMASK, &all, &before))
+		return strdup("signals cannot be held back");
+	err = why(api, api->ov_core_get_property(*core, device, "FULL_DEVICE_NAME", &name));
+	sigaltstack(&stack, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!err)
+		api->ov_free(name);
+	return err;
+}
 
 void ovsa_core_free(const ovsa_api *api, ov_core_t *core) { api->ov_core_free(core); }
 

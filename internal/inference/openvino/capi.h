@@ -106,7 +106,7 @@ typedef struct {
 char *ovsa_open(const char *path, ovsa_api **api);
 char *ovsa_version(const ovsa_api *api, char **version);
 char *ovsa_type_size(const ovsa_api *api, ov_element_type_e type, size_t *size);
-char *ovsa_core(const ovsa_api *api, ov_core_t **core);
+char *ovsa_core(const ovsa_api *api, const char *device, ov_core_t **core);
 char *ovsa_set(const ovsa_api *api, const ov_core_t *core, const char *device, const char *key, const char *value);
 char *ovsa_get(const ovsa_api *api, const ov_core_t *core, const char *device, const char *key, char **value);
 char *ovsa_compile(const ovsa_api *api, const ov_core_t *core, const char *device, const char *model, const char *weights, ov_compiled_model_t **compiled);

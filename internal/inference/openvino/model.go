@@ -24,8 +24,7 @@ type model struct {
 	compiled *C.ov_compiled_model_t
 	inputs   []inference.Port
 	outputs  []inference.Port
-	requests chan *C.ov_infer_request_t // those that are free
-	all      []*C.ov_infer_request_t
+	requests chan *C.ov_infer_request_t // those that are free; nil where one is to be made
 }
 
 // newModel is the model of what was compiled, which is its own even when it fails.
@@ -112,14 +111,18 @@ func (m *model) makeRequests() error {
 	}
 	m.requests = make(chan *C.ov_infer_request_t, n)
 	for range n {
-		var request *C.ov_infer_request_t
-		if err := failure(C.ovsa_request(m.api, m.compiled, &request)); err != nil {
+		request, err := m.request()
+		if err != nil {
 			return err
 		}
-		m.all = append(m.all, request)
 		m.requests <- request
 	}
 	return nil
+}
+
+func (m *model) request() (request *C.ov_infer_request_t, err error) {
+	err = failure(C.ovsa_request(m.api, m.compiled, &request))
+	return request, err
 }
 
 // Inputs are the model's.
@@ -133,13 +136,27 @@ func (m *model) Run(ctx context.Context, inputs []inference.Tensor, outputs []st
 	if len(inputs) != len(m.inputs) {
 		return nil, fmt.Errorf("%w: the model has %d inputs, and was given %d", inference.ErrInvalid, len(m.inputs), len(inputs))
 	}
+	var request *C.ov_infer_request_t
 	select {
-	case request := <-m.requests:
-		defer func() { m.requests <- request }()
-		return m.run(ctx, request, inputs, outputs)
+	case request = <-m.requests:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	defer func() { m.requests <- request }()
+	var err error
+	if request == nil {
+		if request, err = m.request(); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := m.run(ctx, request, inputs, outputs)
+	if err != nil {
+		// Nothing says what a request is good for that has failed: one for whose input
+		// there was no memory has an input without any.
+		C.ovsa_request_free(m.api, request)
+		request = nil
+	}
+	return answer, err
 }
 
 func (m *model) run(ctx context.Context, request *C.ov_infer_request_t, inputs []inference.Tensor, outputs []string) ([]inference.Tensor, error) {
@@ -169,6 +186,9 @@ func (m *model) run(ctx context.Context, request *C.ov_infer_request_t, inputs [
 // setInput copies an input to where OpenVINO has it: aligned as it wants it, and not the
 // caller's memory, of which C may keep no address.
 func (m *model) setInput(request *C.ov_infer_request_t, at int, t inference.Tensor) error {
+	if err := t.Check(); err != nil { // before there is memory for it
+		return err
+	}
 	dims := make([]C.int64_t, len(t.Shape))
 	for i, d := range t.Shape {
 		dims[i] = C.int64_t(d)
@@ -208,15 +228,17 @@ func (m *model) output(request *C.ov_infer_request_t, at int) (inference.Tensor,
 	}
 	copy(t.Data, unsafe.Slice((*byte)(c.data), c.size))
 	if err := t.Check(); err != nil {
-		return inference.Tensor{}, fmt.Errorf("it is not what its type says: %v", err) // nobody's request is wrong
+		return inference.Tensor{}, fmt.Errorf("it is not what its type says: %s", err.Error()) // no request is wrong, so not ErrInvalid
 	}
 	return t, nil
 }
 
 // Close frees the model.
 func (m *model) Close() {
-	for _, request := range m.all {
-		C.ovsa_request_free(m.api, request)
+	for range len(m.requests) {
+		if request := <-m.requests; request != nil {
+			C.ovsa_request_free(m.api, request)
+		}
 	}
 	C.ovsa_compiled_free(m.api, m.compiled)
 }

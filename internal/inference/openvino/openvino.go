@@ -113,7 +113,9 @@ func (r *Runtime) start(opts Options) error {
 	}
 	number, _, _ := strings.Cut(text(build), "-") // 2026.4.1-22982-e213a147257-releases/2026/4
 	r.name = "OpenVINO " + number
-	if err := failure(C.ovsa_core(r.api, &r.core)); err != nil {
+	on := C.CString(device)
+	defer C.free(unsafe.Pointer(on))
+	if err := failure(C.ovsa_core(r.api, on, &r.core)); err != nil {
 		return err
 	}
 	for _, p := range opts.properties() {
