@@ -130,6 +130,16 @@ bin/tools/golangci-lint-$(GOLANGCI):
 	GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 	@mv bin/tools/golangci-lint $@
 
+.PHONY: generate
+generate: ## make the Go code of the .proto files anew
+	python3 -m venv bin/tools/protoc
+	bin/tools/protoc/bin/pip install -q grpcio-tools==1.85.1
+	GOBIN=$(CURDIR)/bin/tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
+	GOBIN=$(CURDIR)/bin/tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
+	PATH="$(CURDIR)/bin/tools:$$PATH" bin/tools/protoc/bin/python -m grpc_tools.protoc -I. \
+		--go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative \
+		$$(git ls-files '*.proto')
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist
