@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,bin/tools/clients/bin/python
 
 .PHONY: help
 help: ## list the targets
@@ -24,6 +24,7 @@ deps: ## install what building and testing needs, with apt
 .PHONY: test-deps
 test-deps: ## install what testing needs beside that
 	@packaging/install-deps.sh --test
+	@packaging/install-clients.sh
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -132,7 +133,7 @@ bin/tools/golangci-lint-$(GOLANGCI):
 
 .PHONY: generate
 generate: ## make the Go code of the .proto files anew
-	python3 -m venv bin/tools/protoc
+	/usr/bin/python3 -m venv bin/tools/protoc
 	bin/tools/protoc/bin/pip install -q grpcio-tools==1.85.1
 	GOBIN=$(CURDIR)/bin/tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
 	GOBIN=$(CURDIR)/bin/tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0

@@ -64,6 +64,9 @@ func (e *elements) read(depth int) error {
 }
 
 func (e *elements) element() error {
+	if !e.begins(e.r.Next()) {
+		return e.r.unexpected("an element of type " + e.t.String())
+	}
 	switch e.t {
 	case inference.Bool:
 		b, err := e.r.Bool()
@@ -113,6 +116,19 @@ func (e *elements) element() error {
 		e.data = binary.LittleEndian.AppendUint64(e.data, bits)
 	}
 	return nil
+}
+
+// begins says whether an element may begin so.
+func (e *elements) begins(c byte) bool {
+	switch e.t {
+	case inference.Bool:
+		return c == 't' || c == 'f'
+	case inference.Bytes:
+		return c == '"' || e.r.Base64 && c == '{'
+	case inference.Float32, inference.Float64:
+		return c == '-' || c-'0' < 10 || c == 'N' || c == 'I'
+	}
+	return c == '-' || c-'0' < 10
 }
 
 func (e *elements) text() error {
