@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,openvino
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,openvino,bin/tools/clients/bin/python,bin/onnxruntime/libonnxruntime.so.1.21.1
 
 .PHONY: help
 help: ## list the targets
@@ -26,6 +26,7 @@ test-deps: ## install what testing needs beside that
 	@packaging/install-deps.sh --test
 	@packaging/openvino/fetch.sh bin/openvino
 	@packaging/openvino/python.sh bin/openvino-python
+	@packaging/install-clients.sh
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -137,6 +138,16 @@ lint: bin/tools/golangci-lint-$(GOLANGCI) ## check formatting, vet, and run the 
 bin/tools/golangci-lint-$(GOLANGCI):
 	GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 	@mv bin/tools/golangci-lint $@
+
+.PHONY: generate
+generate: ## make the Go code of the .proto files anew
+	/usr/bin/python3 -m venv bin/tools/protoc
+	bin/tools/protoc/bin/pip install -q grpcio-tools==1.85.1
+	GOBIN=$(CURDIR)/bin/tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
+	GOBIN=$(CURDIR)/bin/tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
+	PATH="$(CURDIR)/bin/tools:$$PATH" bin/tools/protoc/bin/python -m grpc_tools.protoc -I. \
+		--go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative \
+		$$(git ls-files '*.proto')
 
 .PHONY: clean
 clean: ## remove what was built

@@ -5,6 +5,7 @@ package need
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -57,4 +58,26 @@ func Program(t testing.TB, name string) string {
 	}
 	Absent(t, name, "there is no "+name)
 	return ""
+}
+
+// Tool needs a file that make has put into the module's directory, by its path there.
+func Tool(t testing.TB, path string) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("not in the module's directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+	if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
+		Absent(t, path, "there is no "+path+", which `make test-deps` makes")
+	}
+	return filepath.Join(dir, path)
 }

@@ -57,3 +57,36 @@ func TestWhatIsAbsent(t *testing.T) {
 		}
 	}
 }
+
+func TestTool(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"bin", "deep/er"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"go.mod", "bin/there"} {
+		if err := os.WriteFile(filepath.Join(dir, path), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(filepath.Join(dir, "deep/er"))
+	for _, tt := range []struct{ required, path, want, how string }{
+		{"", "bin/there", filepath.Join(dir, "bin/there"), ""},
+		{"", "bin/gone", "", "skipped"},
+		{"bin/gone", "bin/gone", "", "failed"},
+	} {
+		t.Setenv("OVSA_REQUIRE", tt.required)
+		e := &ended{TB: t}
+		got := ""
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			got = Tool(e, tt.path)
+		}()
+		<-done
+		if got != tt.want || e.how != tt.how {
+			t.Errorf("%q with OVSA_REQUIRE=%q: %q, %q; want %q, %q", tt.path, tt.required, got, e.how, tt.want, tt.how)
+		}
+	}
+}

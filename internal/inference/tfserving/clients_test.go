@@ -1,0 +1,29 @@
+package tfserving_test
+
+import (
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/ovsactl/ovsactl/internal/inference/inferencetest"
+	"github.com/ovsactl/ovsactl/internal/inference/tfserving"
+)
+
+// serve serves models of inferencetest, and says where: HTTP, gRPC.
+func serve(t testing.TB, max int64, models ...string) (string, string) {
+	t.Helper()
+	repo := inferencetest.Open(t, models...)
+	return inferencetest.Serve(t, tfserving.Handler(repo, max), func(s *grpc.Server) { tfserving.Register(s, repo, max) }, grpc.MaxRecvMsgSize(int(max)))
+}
+
+// TestOpenVINO: the client of OpenVINO Model Server, unmodified.
+func TestOpenVINO(t *testing.T) {
+	web, rpc := serve(t, 1<<20, append(inferencetest.Healthy(), inferencetest.Broken)...)
+	inferencetest.Client(t, 8, "testdata/ovms.py", web, rpc)
+}
+
+// TestTensorFlow: the client of TensorFlow Serving, unmodified.
+func TestTensorFlow(t *testing.T) {
+	_, rpc := serve(t, 1<<20, append(inferencetest.Healthy(), inferencetest.Broken)...)
+	inferencetest.Client(t, 8, "testdata/tensorflow.py", rpc)
+}
