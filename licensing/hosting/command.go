@@ -34,8 +34,10 @@ type Command struct {
 	Health   string   // a path that is answered with 200 when it is ready; "" where it is when it listens
 	Dir      string   // where the models are to be, an empty directory
 	UID, GID uint32
-	Cache    int64    // of the models' file system: see modelfs.Options
-	Launcher []string // the program, with its first arguments, that calls Launch
+	Cache    int64             // of the models' file system: see modelfs.Options
+	Launcher []string          // the program, with its first arguments, that calls Launch
+	Counters *modelfs.Counters // of what it reads; nil: nobody counts
+	Cgroup   *os.File          // the control group, open, in which it begins; nil: that of this process
 	Log      *slog.Logger
 }
 
@@ -60,7 +62,7 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 	}
 	defer mounted.Close()
 	defer tell.Close()
-	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log})}
+	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log, Counters: c.Counters})}
 	for _, m := range models {
 		if err := l.fs.Add(m.Name, m.Number, m.Model); err != nil {
 			return fail(err)
@@ -71,6 +73,9 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		Args:        append(append(c.Launcher[1:len(c.Launcher):len(c.Launcher)], c.Dir, strconv.FormatUint(uint64(c.UID), 10), strconv.FormatUint(uint64(c.GID), 10)), c.arguments()...),
 		Files:       []*os.File{device, tell},
 		SysProcAttr: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC, Pdeathsig: unix.SIGKILL},
+	}
+	if c.Cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(c.Cgroup.Fd())
 	}
 	if l.program, err = start(cmd, func(line string) { c.Log.Info("engine says", "line", line) }); err != nil {
 		return fail(err)
