@@ -39,6 +39,7 @@ type Options struct {
 	Now      func() time.Time
 	Rounds   int                 // through the licence's servers; 0: 5
 	Progress func(string, error) // told of each server that is asked, and why not that one; may be nil
+	Renewed  func(error)         // told of each renewal, and why it was none; may be nil
 }
 
 func (o *Options) defaults() {
@@ -50,6 +51,9 @@ func (o *Options) defaults() {
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, error) {}
+	}
+	if o.Renewed == nil {
+		o.Renewed = func(error) {}
 	}
 }
 

@@ -51,6 +51,14 @@ func (l *Lease) Close() {
 // when that does not answer. ErrOver says that it is
 // over: to go on takes another Acquire.
 func (l *Lease) Renew(ctx context.Context) error {
+	err := l.renew(ctx)
+	if ctx.Err() == nil { // nobody has refused what was given up
+		l.options.Renewed(err)
+	}
+	return err
+}
+
+func (l *Lease) renew(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var renewed exchange.Renewed

@@ -49,8 +49,10 @@ type Command struct {
 	Served   string
 	Dir      string // where the models are to be, an empty directory
 	UID, GID uint32
-	Cache    int64    // of the models' file system: see modelfs.Options
-	Launcher []string // the program, with its first arguments, that calls Launch
+	Cache    int64             // of the models' file system: see modelfs.Options
+	Launcher []string          // the program, with its first arguments, that calls Launch
+	Counters *modelfs.Counters // of what it reads; nil: nobody counts
+	Cgroup   *os.File          // the control group, open, in which it begins; nil: that of this process
 	Log      *slog.Logger
 }
 
@@ -81,7 +83,7 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		return fail(err)
 	}
 	defer closeAll(sockets)
-	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log}), client: c.client()}
+	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log, Counters: c.Counters}), client: c.client()}
 	for _, m := range models {
 		if err := l.fs.Add(m.Name, m.Number, m.Model); err != nil {
 			return fail(err)
@@ -96,6 +98,9 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		Args:        slices.Concat(c.Launcher[1:], launchArguments(c, len(sockets)), c.arguments()),
 		Files:       append([]*os.File{device, tell}, sockets...),
 		SysProcAttr: attributes,
+	}
+	if c.Cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(c.Cgroup.Fd())
 	}
 	if l.program, err = start(cmd, func(line string) { c.Log.Info("engine says", "line", line) }); err != nil {
 		return fail(err)

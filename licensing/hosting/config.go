@@ -241,9 +241,12 @@ func (m ModelConfig) Versions() ([]Version, error) {
 }
 
 // stamp tells a version's files from others, without reading them.
-func (v Version) stamp() string {
+func (v Version) stamp() string { return stampOf(v.Dat, v.Lic) }
+
+// stampOf tells files from others, without reading them.
+func stampOf(paths ...string) string {
 	var b strings.Builder
-	for _, path := range []string{v.Dat, v.Lic} {
+	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
 			b.WriteString("none;")

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -20,10 +19,13 @@ import (
 // answers, and is gone before anything is taken away from that.
 type Fronted struct {
 	Engine  Engine
-	Program string   // nginx
-	Config  []byte   // for it, in the foreground
-	Dir     string   // of its files; it is made
-	Listens []string // host:port where it does then
+	Program string                 // nginx
+	Config  func() ([]byte, error) // for it, in the foreground
+	Files   []string               // that it reads beside that: others are taken while it runs
+	Look    time.Duration          // how often it is looked whether they are others
+	State   *FrontState            // that of all that are started
+	Dir     string                 // of its files; it is made
+	Listens []string               // host:port where it does then
 	Log     *slog.Logger
 }
 
@@ -85,8 +87,9 @@ func (i *fronted) on() error {
 	if err := os.MkdirAll(i.f.Dir, 0o755); err != nil {
 		return err
 	}
-	config := filepath.Join(i.f.Dir, "nginx.conf")
-	if err := atomicfile.WriteFile(config, i.f.Config, 0o600); err != nil {
+	stamp := i.f.stamp()
+	config, err := i.f.write(configName)
+	if err != nil {
 		return err
 	}
 	front, err := start(run.Cmd{
@@ -98,6 +101,7 @@ func (i *fronted) on() error {
 		return err
 	}
 	i.front = front
+	go i.watch(front, stamp)
 	go func() {
 		<-front.ended
 		i.mu.Lock()

@@ -27,6 +27,7 @@ type Guest struct {
 	KeyStore func(ctx context.Context, path string) (*licensing.KeyStore, error)
 	// Believe says whether a chain is believed now, leaf first.
 	Believe func(ctx context.Context, chain []*x509.Certificate) error
+	Tally   *Tally // of proofs and renewals; may be nil
 
 	tpm sync.Mutex // is used by one proof at a time
 }
@@ -135,6 +136,14 @@ func openModel(ctx context.Context, f *os.File, licence *licensing.Signed[licens
 
 // prove gets a lease, in the place of the one that there is.
 func (l *leased) prove(ctx context.Context) error {
+	err := l.acquire(ctx)
+	if ctx.Err() == nil { // nobody has refused what was given up
+		l.g.Tally.proved(l.v, err)
+	}
+	return err
+}
+
+func (l *leased) acquire(ctx context.Context) error {
 	ks, err := l.g.KeyStore(ctx, l.v.Model.KeyStore)
 	if err != nil {
 		return err
@@ -156,7 +165,7 @@ func (l *leased) prove(ctx context.Context) error {
 		return err
 	}
 	customer := client.Customer{Primary: ks.Key(licensing.Primary), Secondary: ks.Key(licensing.Secondary), Certificate: chain[0]}
-	lease, err := client.Acquire(ctx, l.licence, customer, client.Options{TPM: tpm, EventLog: log, Host: l.g.Host, Rounds: rounds})
+	lease, err := client.Acquire(ctx, l.licence, customer, client.Options{TPM: tpm, EventLog: log, Host: l.g.Host, Rounds: rounds, Renewed: func(err error) { l.g.Tally.renewed(l.v, err) }})
 	if err != nil {
 		return err
 	}

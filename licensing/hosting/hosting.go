@@ -3,9 +3,7 @@ package hosting
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -89,15 +87,18 @@ type Status struct {
 
 // Options are what a Host is made of.
 type Options struct {
-	Models   []ModelConfig
+	Models []ModelConfig
+	// Config says which models there are now, each time that it is looked. Its error
+	// leaves all as it is. nil: Models for ever.
+	Config   func() ([]ModelConfig, error)
 	Licensor Licensor
 	Engine   Engine
 	Log      *slog.Logger
 	// Again is how long to wait after a failure, twice as long each time up to
 	// MaxAgain; 1 second and 1 minute.
 	Again, MaxAgain time.Duration
-	// Look is how often it is looked whether there are other versions, or other files
-	// of one; 10 seconds.
+	// Look is how often it is looked whether there are other models, other versions, or
+	// other files of one; 10 seconds.
 	Look time.Duration
 	// Settle is for how long the first engine waits for models that are not refused
 	// yet, while there are others; 30 seconds.
@@ -115,6 +116,9 @@ type Host struct {
 	engine   Status        // of the engine; its Version is how often it was started
 	running  *instance     // nil for none
 	changed  chan struct{} // closed and made anew when there is something to do
+	config   ConfigStatus
+
+	looks chan chan struct{} // who wants it to be looked now; closed when it was
 }
 
 type id struct {
@@ -134,6 +138,7 @@ type held struct {
 	licensed Licensed // while it may be used
 
 	// Of look alone:
+	model  ModelConfig
 	files  string             // which they are: see Version.stamp
 	forget context.CancelFunc // has it not be kept any more; nil for what is no version
 	gone   chan struct{}      // closed when it is not
@@ -159,7 +164,11 @@ func New(o Options) *Host {
 	if o.Settle == 0 {
 		o.Settle = 30 * time.Second
 	}
-	return &Host{opts: o, versions: map[id]*held{}, changed: make(chan struct{}), engine: Status{State: Waiting, Since: time.Now()}}
+	now := time.Now().UTC()
+	return &Host{
+		opts: o, versions: map[id]*held{}, changed: make(chan struct{}), looks: make(chan chan struct{}),
+		engine: Status{State: Waiting, Since: now}, config: ConfigStatus{Models: len(o.Models), Since: now},
+	}
 }
 
 // Run serves until ctx ends. A model that cannot be had does not stop the others. All
@@ -178,90 +187,6 @@ func (h *Host) Run(ctx context.Context) error {
 	return all.Wait()
 }
 
-// look looks for versions until ctx ends, and has them kept.
-func (h *Host) look(ctx context.Context, all *errgroup.Group) {
-	ticks := time.NewTicker(h.opts.Look)
-	defer ticks.Stop()
-	for ctx.Err() == nil {
-		for _, m := range h.opts.Models {
-			versions, err := m.Versions()
-			h.compare(ctx, all, m.Name, versions, err)
-		}
-		h.mu.Lock()
-		if !h.looked {
-			h.looked = true
-			h.tell()
-		}
-		h.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-ticks.C:
-		}
-	}
-}
-
-// compare has the versions kept that there are, and no others. One whose files have
-// changed is another.
-func (h *Host) compare(ctx context.Context, all *errgroup.Group, name string, versions []Version, err error) {
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		h.opts.Log.Warn("nobody knows which versions there are", "model", name, "why", err.Error())
-		return // what there was goes on
-	}
-	there := map[id]string{}
-	for _, v := range versions {
-		there[id{name, v.Number}] = v.stamp()
-	}
-	h.mu.Lock()
-	var gone []*held
-	_, none := h.versions[id{name, 0}] // it is known to have no version
-	if err == nil {
-		delete(h.versions, id{name, 0})
-	}
-	for of, v := range h.versions {
-		if files, is := there[of]; of.name == name && of.number != 0 && (!is || files != v.files) {
-			v.forget()
-			gone = append(gone, v)
-		}
-	}
-	h.mu.Unlock()
-	for _, v := range gone {
-		<-v.gone
-	}
-	if err != nil {
-		if !none {
-			h.set(id{name, 0}, Refused, err)
-		}
-		return
-	}
-	for _, v := range versions {
-		h.begin(ctx, all, v, there[id{name, v.Number}])
-	}
-}
-
-// begin has a version kept until it is forgotten, unless it is kept already.
-func (h *Host) begin(ctx context.Context, all *errgroup.Group, v Version, files string) {
-	of := id{v.Model.Name, v.Number}
-	h.mu.Lock()
-	_, is := h.versions[of]
-	h.mu.Unlock()
-	if is {
-		return
-	}
-	keeping, forget := context.WithCancel(ctx)
-	kept := h.set(of, Waiting, nil)
-	kept.files, kept.forget, kept.gone = files, forget, make(chan struct{})
-	all.Go(func() error {
-		defer forget()
-		h.keep(keeping, v)
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.versions, of)
-		h.tell()
-		close(kept.gone)
-		return nil
-	})
-}
-
 // Status is that of each version, in the order of their names, the newest first, and
 // of the engine.
 func (h *Host) Status() (models []Status, engine Status) {
@@ -276,6 +201,13 @@ func (h *Host) Status() (models []Status, engine Status) {
 	}
 	slices.SortFunc(models, func(a, b Status) int { return newestFirst(id{a.Name, a.Version}, id{b.Name, b.Version}) })
 	return models, h.engine
+}
+
+// Changed is closed when the next status may be another.
+func (h *Host) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
 }
 
 // set notes the state of a version, which it returns, and says so.
@@ -431,6 +363,7 @@ func (h *Host) noteEngine(s State, why error) {
 		return
 	}
 	h.engine.note(s, why)
+	h.tell()
 	log := h.opts.Log.With("state", string(s))
 	if why != nil {
 		log.Error("engine", "why", why.Error())
@@ -459,6 +392,7 @@ func (h *Host) run(ctx context.Context, models []Shown) error {
 				v.note(Granted, nil)
 			}
 		}
+		h.tell()
 	}()
 	in := &instance{i, map[id]bool{}}
 	for _, m := range models {
@@ -550,4 +484,5 @@ func (h *Host) answers(in *instance, unserved map[id]error) {
 		}
 		v.note(Ready, nil)
 	}
+	h.tell()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 
 // program is one that runs.
 type program struct {
-	stop  func()
-	ended chan struct{}
-	err   error // why, when ended is closed; never nil then
+	stop   func()
+	signal func(os.Signal) error // one that has ended is no error
+	ended  chan struct{}
+	err    error // why, when ended is closed; never nil then
 }
 
 // errByItself is why something ended that says nothing of it.
@@ -34,7 +36,7 @@ func start(cmd run.Cmd, tell func(line string)) (*program, error) {
 		stop()
 		return nil, err
 	}
-	p := &program{stop: stop, ended: make(chan struct{})}
+	p := &program{stop: stop, signal: process.Signal, ended: make(chan struct{})}
 	go tellLines(says, tell)
 	go func() {
 		p.err = cmp.Or(process.Wait(), errByItself)

@@ -36,6 +36,7 @@ type cache struct {
 	mu     sync.Mutex
 	room   sync.Cond // for those who wait for a buffer
 	limit  int
+	count  *Counters
 	chunks map[key]*chunk
 	bufs   int      // that exist
 	free   [][]byte // wiped
@@ -43,8 +44,8 @@ type cache struct {
 	idle   *list.List // of *chunk, the one that was used last at the back
 }
 
-func newCache(limit int) *cache {
-	c := &cache{limit: limit, chunks: map[key]*chunk{}, idle: list.New()}
+func newCache(limit int, count *Counters) *cache {
+	c := &cache{limit: limit, count: count, chunks: map[key]*chunk{}, idle: list.New()}
 	c.room.L = &c.mu
 	return c
 }
@@ -67,6 +68,7 @@ func (c *cache) get(k key) (*chunk, error) {
 	}
 	if there {
 		c.use(ch)
+		c.count.Kept.Add(1)
 	}
 	c.mu.Unlock()
 	if !there {
@@ -101,6 +103,9 @@ func (c *cache) ahead(k key) {
 // fill reads a chunk that was added.
 func (c *cache) fill(ch *chunk) {
 	ch.data, ch.err = ch.file.Chunk(ch.index, ch.buf[:0])
+	if ch.err == nil {
+		c.count.Decrypted.Add(uint64(len(ch.data)))
+	}
 	close(ch.ready)
 }
 

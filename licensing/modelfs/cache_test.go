@@ -43,7 +43,7 @@ func (c *cache) must(t *testing.T, k key) *chunk {
 }
 
 func TestCache(t *testing.T) {
-	c, f := newCache(2), &counted{read: map[int64]int{}}
+	c, f := newCache(2, new(Counters)), &counted{read: map[int64]int{}}
 	a := c.must(t, key{f, 1})
 	b := c.must(t, key{f, 1})
 	if a != b || f.read[1] != 1 {
@@ -90,7 +90,7 @@ func TestCache(t *testing.T) {
 // Those who wait for room get it when there is some, and an error when there will be
 // none.
 func TestCacheWaits(t *testing.T) {
-	c, f := newCache(1), &counted{read: map[int64]int{}}
+	c, f := newCache(1, new(Counters)), &counted{read: map[int64]int{}}
 	held := c.must(t, key{f, 1})
 	c.ahead(key{f, 2}) // does not wait
 	got := make(chan error)

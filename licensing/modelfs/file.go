@@ -76,6 +76,7 @@ func (f *file) Read(_ context.Context, h fs.FileHandle, dest []byte, off int64) 
 			return nil, f.failed(first, err)
 		}
 		at := off - first*model.ChunkSize
+		f.fs.opts.Counters.Read.Add(uint64(end - off))
 		return &lent{f.fs.cache, ch, ch.data[at : at+end-off]}, fs.OK
 	}
 	n := 0
@@ -87,12 +88,14 @@ func (f *file) Read(_ context.Context, h fs.FileHandle, dest []byte, off int64) 
 		n += copy(dest[n:end-off], ch.data[max(0, off-i*model.ChunkSize):])
 		f.fs.cache.release(ch)
 	}
+	f.fs.opts.Counters.Read.Add(uint64(n))
 	return fuse.ReadResultData(dest[:n]), fs.OK
 }
 
 // failed tells of a chunk that cannot be read. Of a file that was removed none can.
 func (f *file) failed(index int64, err error) syscall.Errno {
 	if !f.over.Load() {
+		f.fs.opts.Counters.Wrong.Add(1)
 		f.fs.opts.Log.Error("a model cannot be read", "model", f.of.name, "version", f.of.number, "file", f.name, "chunk", index, "error", err.Error())
 	}
 	return syscall.EIO

@@ -23,6 +23,7 @@ type Options struct {
 	UID, GID uint32       // whose the files are, and who alone may read them
 	Cache    int64        // bytes of chunks that are kept, at least one for each core and two more; 0: twice that
 	Log      *slog.Logger // of what could not be read; nil: none
+	Counters *Counters    // nil: nobody counts
 }
 
 // FS is a file system of models. It is safe for concurrent use.
@@ -65,7 +66,10 @@ func New(o Options) *FS {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &FS{opts: o, cache: newCache(max(least, limit)), root: &directory{}, models: map[version]*shown{}}
+	if o.Counters == nil {
+		o.Counters = new(Counters)
+	}
+	f := &FS{opts: o, cache: newCache(max(least, limit), o.Counters), root: &directory{}, models: map[version]*shown{}}
 	long := forever
 	f.raw = fs.NewNodeFS(f.root, &fs.Options{EntryTimeout: &long, AttrTimeout: &long, UID: o.UID, GID: o.GID})
 	return f

@@ -63,11 +63,12 @@ func insideMain(dir string, args []string) error {
 
 // world has a file system of models.
 type world struct {
-	t   testing.TB
-	fs  *modelfs.FS
-	log *lines
-	key licensing.Key
-	dat []byte // of the latest model
+	t        testing.TB
+	fs       *modelfs.FS
+	log      *lines
+	counters modelfs.Counters
+	key      licensing.Key
+	dat      []byte // of the latest model
 }
 
 func newWorld(t testing.TB, cache int64) *world {
@@ -77,7 +78,7 @@ func newWorld(t testing.TB, cache int64) *world {
 		need.Absent(t, "/dev/fuse", err.Error())
 	}
 	w := &world{t: t, log: new(lines), key: licensing.NewKey()}
-	w.fs = modelfs.New(modelfs.Options{UID: nobody, GID: nobody, Cache: cache, Log: slog.New(slog.NewTextHandler(w.log, nil))})
+	w.fs = modelfs.New(modelfs.Options{UID: nobody, GID: nobody, Cache: cache, Log: slog.New(slog.NewTextHandler(w.log, nil)), Counters: &w.counters})
 	return w
 }
 
@@ -198,12 +199,19 @@ func TestReadsAsItIs(t *testing.T) {
 	if got := p.run("stat -c '%A %U %s' face/4/face.xml; stat -c '%A %U' face"); got != "-r-------- nobody 6\ndr-x------ nobody\ndone 0" {
 		t.Errorf("modes: %s", got)
 	}
+	total := uint64(0)
+	for _, data := range files {
+		total += uint64(len(data))
+	}
 	for range 2 { // decrypted, and from the kernel's cache
 		for name, data := range files {
 			if got := p.run("sha256sum < face/4/" + name); !strings.HasPrefix(got, fmt.Sprintf("%x ", sha256.Sum256(data))) {
 				t.Errorf("%s: %s", name, got)
 			}
 		}
+	}
+	if c := &w.counters; c.Read.Load() != total || c.Decrypted.Load() != total || c.Kept.Load() == 0 || c.Wrong.Load() != 0 {
+		t.Errorf("of %d bytes, read %d, decrypted %d; kept %d, wrong %d", total, c.Read.Load(), c.Decrypted.Load(), c.Kept.Load(), c.Wrong.Load())
 	}
 	// parts, across chunks and beyond the end, and without the kernel's cache
 	for _, part := range [][2]int{{0, 1}, {model.ChunkSize - 1, 2}, {3*model.ChunkSize + 7, 3 * model.ChunkSize}, {9 * model.ChunkSize, 12345}, {9*model.ChunkSize + 12344, 100}, {20 * model.ChunkSize, 5}} {
@@ -281,6 +289,9 @@ func TestCorruptedChunks(t *testing.T) {
 	}
 	if bad != 1 {
 		t.Errorf("%d chunks are bad", bad)
+	}
+	if n := w.counters.Wrong.Load(); n == 0 {
+		t.Error("no wrong chunk is counted")
 	}
 	if log := w.log.String(); !strings.Contains(log, "a model cannot be read") || !strings.Contains(log, "model=face version=1 file=face.bin") || !strings.Contains(log, "the model container was changed") {
 		t.Errorf("logged: %s", log)

@@ -26,7 +26,11 @@ type Options struct {
 	Server      string        // the model server's REST: "127.0.0.1:PORT" or "unix:PATH"
 	GRPCServer  string        // and its gRPC
 	MaxBody     int64         // bytes of a request
+	Revoked     bool          // Certs has client.crl, too: clients' certificates that are not taken any more
 	Connections int           // at the same time
+	PerClient   int           // requests of one client at the same time; 0: as many as of all
+	Rate        int           // requests of one client in a minute; 0: any
+	Burst       int           // and how many of them at once
 	Timeout     time.Duration // of a request in which nothing comes or goes
 }
 

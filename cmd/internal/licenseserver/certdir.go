@@ -1,15 +1,12 @@
 package licenseserver
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,8 +40,6 @@ const (
 	public  = 0o644
 )
 
-const maxKeyFile = 16 << 10
-
 // certDir is the directory of a server's keys and certificates.
 type certDir string
 
@@ -72,21 +67,8 @@ func (d certDir) newKey(name string) (*ecdsa.PrivateKey, error) {
 
 // create writes a key's file, which must not be there.
 func (d certDir) create(name string, key *ecdsa.PrivateKey) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	staged, err := pki.StageKey(d.path(name), key)
 	if err != nil {
-		return fmt.Errorf("write key: %w", err)
-	}
-	defer clear(der)
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	defer clear(text)
-	staged, err := atomicfile.Stage(d.path(name), private, func(w io.Writer) error {
-		_, err := w.Write(text)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := staged.Own(); err != nil {
 		return err
 	}
 	return staged.Create()
@@ -156,62 +138,15 @@ func checkServerCert(c *x509.Certificate, now time.Time) error {
 	return errors.New("the certificate is not for servers")
 }
 
-// readKey reads a P-384 key in PEM.
+// readKey reads a P-384 key in PEM that nobody else may read.
 func readKey(path string) (*ecdsa.PrivateKey, error) {
-	f, err := os.Open(path)
+	key, err := pki.ReadKey(path)
 	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read key: %w", err)
-	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
-		return nil, fmt.Errorf("read key %q: not a file of at most %d bytes", path, maxKeyFile)
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, hint.Wrap(fmt.Errorf("read key %q: others may read it", path), "chmod 600 %s, and make another one if somebody did", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("read key %q: %w", path, err)
-	}
-	defer clear(text)
-	key, err := parseKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("read key %q: %w", path, err)
-	}
-	return key, nil
-}
-
-// parseKey parses PKCS #8, and what openssl ecparam -genkey writes.
-func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
-	block, rest := pem.Decode(text)
-	if block != nil && block.Type == "EC PARAMETERS" {
-		block, rest = pem.Decode(rest)
-	}
-	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("not one private key in PEM")
-	}
-	defer clear(block.Bytes)
-	var key any
-	var err error
-	switch block.Type {
-	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("it has a passphrase, which nobody could give at a restart")
-	default:
-		return nil, errors.New("not a private key")
-	}
-	if err != nil {
-		return nil, errors.New("not a private key") // the error may quote it
+		return nil, err
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || ec.Curve != elliptic.P384() {
-		return nil, errors.New("not a P-384 key")
+		return nil, fmt.Errorf("read key %q: not a P-384 key", path)
 	}
 	return ec, nil
 }

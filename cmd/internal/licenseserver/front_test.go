@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -225,4 +226,148 @@ func (f *front) ask(c *http.Client, method, url string, body []byte) (int, []byt
 		return -1, nil
 	}
 	return response.StatusCode, answer
+}
+
+// A client that is revoked is refused within the look interval, and others, with what
+// they have under way, notice nothing. So it is with another certificate of the front.
+func TestHostingRevokedClient(t *testing.T) {
+	g := hostGuide(t, "nginx")
+	g.sold("-t Sale")
+	g.stored("Sale", "cust", g.path("DB/ovsa.db"))
+	certs := g.path("Modelserver")
+	gencerts := func(says string, args ...string) {
+		t.Helper()
+		if code, out := g.ovsaruntime(append([]string{"gencerts", "-certs", certs}, args...)...); code != 0 || !strings.Contains(out, says) {
+			t.Fatalf("gencerts %s: exit %d\n%s", args, code, out)
+		}
+	}
+	for _, client := range []string{"alice", "bob"} {
+		gencerts("made ", "-client", client)
+	}
+	r := g.prepare("model", "Sale.lic")
+	f := r.front(certs)
+	stop := slices.Index(r.args, "--")
+	r.args = slices.Concat(r.args[:stop], []string{"-max-per-client", "2"}, r.args[stop:])
+	r.start()
+	t.Cleanup(r.end)
+	r.until("ready")
+	alice, older, bob := f.client("alice"), f.load("alice"), f.client("bob")
+	get := func(c *http.Client) int {
+		code, _ := f.ask(c, http.MethodGet, f.rest+"/controlled-access-model/1/face.xml", nil)
+		return code
+	}
+	if a, b := get(alice), get(bob); a != 200 || b != 200 {
+		t.Fatalf("before: %d, %d", a, b)
+	}
+	gencerts("made server.pem, alice.pem", "-renew", "-client", "alice") // and server.pem
+	renewed := f.client("alice")
+
+	// Bob's request goes on while the front takes other files.
+	body, write := io.Pipe()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.rest+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.ContentLength = 6
+	type answer struct {
+		code int
+		err  error
+	}
+	answered := make(chan answer, 1)
+	// Whether it is sent to the front's old certificate or to its new one.
+	long := &http.Client{Transport: f.client("bob").Transport}
+	long.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+	go func() {
+		response, err := long.Do(request)
+		if err != nil {
+			answered <- answer{0, err}
+			return
+		}
+		response.Body.Close()
+		answered <- answer{response.StatusCode, nil}
+	}()
+	io.WriteString(write, "abc")
+
+	gencerts("revoked 2 of alice's certificates", "-revoke", "alice")
+	if err := r.process.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); get(f.client("bob")) != 200 || get(renewed) == 200; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("alice gets %d, bob %d: %s", get(renewed), get(f.client("bob")), r.log)
+		}
+	}
+	for name, c := range map[string]*http.Client{"her first certificate": f.with(older), "her second": f.client("alice")} {
+		for _, at := range []string{f.rest, f.grpc} {
+			if code, body := f.ask(c, http.MethodGet, at+"/controlled-access-model/1/face.xml", nil); code == 200 || strings.Contains(string(body), "<net/>") {
+				t.Errorf("alice is revoked, and gets with %s: %d, %s", name, code, body)
+			}
+		}
+	}
+	io.WriteString(write, "def")
+	write.Close()
+	if a := <-answered; a.code != 200 {
+		t.Errorf("bob's request over a reload: %+v", a)
+	}
+	if s := r.status(); s.Engine.Started != 1 {
+		t.Errorf("the engine was started %d times", s.Engine.Started)
+	}
+	r.measures("ovsaruntime_front_up 1", "ovsaruntime_front_reloads_total{result=\"failed\"} 0")
+
+	// Whoever was revoked gets a new certificate, when somebody makes one.
+	gencerts("made alice.pem", "-client", "alice")
+	if code := get(f.client("alice")); code != 200 {
+		t.Errorf("with a new certificate: %d", code)
+	}
+
+	// What nginx does not take is said, and what was there goes on.
+	crl := filepath.Join(certs, "client.crl")
+	good, err := os.ReadFile(crl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(crl, []byte("no list"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(r.log.String(), "the front's certificates are refused: what was in use stays"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it is not refused: %s", r.log)
+		}
+	}
+	if a, b := get(renewed), get(f.client("bob")); a == 200 || b != 200 {
+		t.Errorf("with a bad list alice gets %d, bob %d", a, b)
+	}
+	if err := os.WriteFile(crl, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	// One client's requests are limited, and the others' not.
+	var held []*io.PipeWriter
+	for range 2 {
+		body, write := io.Pipe()
+		held = append(held, write)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.rest+"/", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.ContentLength = 6
+		c := f.client("bob")
+		go func() {
+			if response, err := c.Do(request); err == nil {
+				response.Body.Close()
+			}
+		}()
+		io.WriteString(write, "abc")
+	}
+	for end := time.Now().Add(20 * time.Second); get(f.client("bob")) != http.StatusTooManyRequests; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("a client's third request at the same time: %d", get(f.client("bob")))
+		}
+	}
+	if code := get(f.client("alice")); code != 200 {
+		t.Errorf("another client: %d", code)
+	}
+	for _, write := range held {
+		write.Close()
+	}
 }

@@ -260,6 +260,7 @@ type runner struct {
 	g        *guide
 	url, ops string
 	args     []string
+	env      []string // more of it
 	log      *testlog.Log
 	process  *exec.Cmd
 }
@@ -270,6 +271,7 @@ func (r *runner) start() {
 	r.process = exec.Command(os.Args[0])
 	r.process.Args = append([]string{"ovsaruntime"}, r.args...)
 	r.process.Env = append(os.Environ(), "OVSA_TPM="+r.g.runtime, "OVSA_TRUST="+r.g.path("trust"))
+	r.process.Env = append(r.process.Env, r.env...)
 	r.process.Stderr = r.log
 	if err := r.process.Start(); err != nil {
 		r.g.t.Fatal(err)

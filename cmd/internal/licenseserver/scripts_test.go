@@ -143,7 +143,7 @@ func cmdSign(ts *testscript.TestScript, _ bool, args []string) {
 	if request, err := x509.ParseCertificateRequest(block.Bytes); err == nil {
 		public = request.PublicKey
 	} else {
-		key, err := parseKey([]byte(ts.ReadFile(args[0])))
+		key, err := readKey(ts.MkAbs(args[0]))
 		ts.Check(err)
 		public = &key.PublicKey
 	}

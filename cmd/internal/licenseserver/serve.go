@@ -15,6 +15,7 @@ import (
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/buildinfo"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/sdnotify"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 	proto "github.com/ovsactl/ovsactl/licensing/server"
 )
@@ -207,7 +208,9 @@ func (p *process) run(ctx context.Context, guests, ops net.Listener) error {
 			case <-live.Done():
 				return nil
 			case <-requests:
+				p.notify(sdnotify.Reloading())
 				p.reload(ctx)
+				p.notify(sdnotify.Ready)
 			}
 		}
 	})
@@ -224,7 +227,12 @@ func (p *process) announce(ctx context.Context, guests, ops net.Listener) {
 	}
 	p.log.Info("serving", append(attrs, p.current.describe()...)...)
 	p.warn(ctx)
-	if err := notify(p.Getenv, "READY=1"); err != nil {
+	p.notify(sdnotify.Ready)
+}
+
+// notify tells systemd, which need not hear it.
+func (p *process) notify(states ...string) {
+	if err := sdnotify.New(p.Getenv).Tell(states...); err != nil {
 		p.log.Warn("systemd was not told", "error", err)
 	}
 }
@@ -233,9 +241,7 @@ func (p *process) announce(ctx context.Context, guests, ops net.Listener) {
 func (p *process) drain(ctx context.Context, server *http.Server) error {
 	if p.health.stop() {
 		p.log.Info("stopping", "drain", p.options.drain.String())
-		if err := notify(p.Getenv, "STOPPING=1"); err != nil {
-			p.log.Warn("systemd was not told", "error", err)
-		}
+		p.notify(sdnotify.Stopping)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.options.drain)
 	defer cancel()

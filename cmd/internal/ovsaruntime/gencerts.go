@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +42,7 @@ func gencertsCommand(now func() time.Time) guestcli.Command {
 			certsFlag("where they are"),
 			{Name: "host", Arg: "NAME...", Help: "names and addresses by which clients know the front; localhost and 127.0.0.1", Min: 1, Max: guestcli.Many},
 			{Name: "client", Arg: "NAME", Default: "client", Help: "make NAME.pem and NAME.key for a client"},
+			{Name: "revoke", Arg: "NAME", Help: "have the front refuse a client, whatever certificates it has; make nothing"},
 			{Name: "renew", Help: "make the front's and the client's anew; clients have to be given the new server.pem"},
 			guestcli.JSON(),
 		},
@@ -55,10 +55,25 @@ func gencertsCommand(now func() time.Time) guestcli.Command {
 
 var clientName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+// checkClient refuses what is no name for a client.
+func checkClient(flag, name string) error {
+	if !clientName.MatchString(name) || name == serverName || name == caName {
+		return guestcli.Usagef("-%s %q is no name for a client: letters, digits and . _ -, but neither %s nor %s", flag, name, serverName, caName)
+	}
+	return nil
+}
+
 func gencerts(c *guestcli.Call, now time.Time) error {
+	if c.Has("revoke") {
+		name := c.Text("revoke")
+		if err := checkClient("revoke", name); err != nil {
+			return err
+		}
+		return revokeClient(c, c.Text("certs"), name, now)
+	}
 	client := c.Text("client")
-	if !clientName.MatchString(client) || client == "server" || client == "client_ca" {
-		return guestcli.Usagef("-client %q is no name for a client: letters, digits and . _ -, but neither server nor client_ca", client)
+	if err := checkClient("client", client); err != nil {
+		return err
 	}
 	hosts := c.All("host")
 	if len(hosts) == 0 {
@@ -69,25 +84,34 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 		return hint.Wrap(fmt.Errorf("make the certificates' directory: %w", err), "run it as root, or choose another: -certs DIR")
 	}
 	made := []string{}
-	make := func(name string, again bool, template *x509.Certificate, issuer *pair) (*pair, error) {
+	make := func(name string, again bool, template *x509.Certificate, issuer *clients) (*pair, error) {
 		p := &pair{path: filepath.Join(dir, name)}
 		switch err := p.read(); {
-		case err == nil && !again && now.Before(p.cert.NotAfter):
+		case err == nil && !again && now.Before(p.cert.NotAfter) && !issuer.refuses(p.cert):
 			return p, nil
 		case err != nil && !errors.Is(err, errIncomplete):
 			return nil, err
 		}
+		if name == caName {
+			if err := beginAuthority(dir); err != nil {
+				return nil, err
+			}
+		}
 		made = append(made, name+".pem")
-		return p, p.make(template, issuer, now)
+		return p, p.make(name, template, issuer, now)
 	}
-	if _, err := make("server", c.Has("renew"), serverTemplate(hosts), nil); err != nil {
+	if _, err := make(serverName, c.Has("renew"), serverTemplate(hosts), nil); err != nil {
 		return err
 	}
-	ca, err := make("client_ca", false, authorityTemplate(), nil)
+	ca, err := make(caName, false, authorityTemplate(), nil)
 	if err != nil {
 		return err
 	}
-	if _, err := make(client, c.Has("renew"), clientTemplate(client), ca); err != nil {
+	issuer := &clients{dir: dir, ca: ca, now: now}
+	if issuer.revoked, err = issuer.revocations(); err != nil {
+		return err
+	}
+	if _, err := make(client, c.Has("renew"), clientTemplate(client), issuer); err != nil {
 		return err
 	}
 	if len(made) == 0 {
@@ -136,34 +160,21 @@ type pair struct {
 var errIncomplete = errors.New("it is incomplete")
 
 func (p *pair) read() error {
-	var blocks [2]*pem.Block
-	for i, ending := range []string{".pem", ".key"} {
-		data, err := guestcli.ReadFile(p.path+ending, 1<<16)
-		if errors.Is(err, fs.ErrNotExist) {
-			return errIncomplete
-		}
-		if err != nil {
-			return fmt.Errorf("read %q: %w", p.path+ending, err)
-		}
-		if blocks[i], _ = pem.Decode(data); blocks[i] == nil {
-			return hint.Wrap(fmt.Errorf("%q is no PEM", p.path+ending), "move it away, and it is made anew")
-		}
+	certs, err := pki.ReadFile(p.path + ".pem")
+	if errors.Is(err, pki.ErrFile) {
+		return hint.Wrap(err, "move it away, and it is made anew")
 	}
-	var err error
-	if p.cert, err = x509.ParseCertificate(blocks[0].Bytes); err != nil {
-		return fmt.Errorf("%q: %w", p.path+".pem", err)
+	if err == nil {
+		p.cert = certs[0]
+		p.key, err = pki.ReadKey(p.path + ".key")
 	}
-	key, err := x509.ParsePKCS8PrivateKey(blocks[1].Bytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errIncomplete
+	}
 	if err != nil {
-		return fmt.Errorf("%q: %w", p.path+".key", err)
+		return err
 	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return fmt.Errorf("%q is no key for signatures", p.path+".key")
-	}
-	p.key = signer
-	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(p.cert.PublicKey) {
+	if public, ok := p.key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(p.cert.PublicKey) {
 		return errIncomplete
 	}
 	return nil
@@ -171,7 +182,7 @@ func (p *pair) read() error {
 
 // make makes a pair, signed by an issuer or, without one, by itself. The key is
 // written first: what is not made to its end does not fit together.
-func (p *pair) make(t *x509.Certificate, issuer *pair, now time.Time) error {
+func (p *pair) make(name string, t *x509.Certificate, issuer *clients, now time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make a key: %w", err)
@@ -183,9 +194,9 @@ func (p *pair) make(t *x509.Certificate, issuer *pair, now time.Time) error {
 	t.SerialNumber, t.NotBefore, t.NotAfter = serial, now.Add(-time.Hour), now.Add(certTime)
 	parent, signer := t, crypto.Signer(key)
 	if issuer != nil {
-		parent, signer = issuer.cert, issuer.key
-		if issuer.cert.NotAfter.Before(t.NotAfter) {
-			t.NotAfter = issuer.cert.NotAfter
+		parent, signer = issuer.ca.cert, issuer.ca.key
+		if parent.NotAfter.Before(t.NotAfter) {
+			t.NotAfter = parent.NotAfter
 		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
@@ -196,12 +207,16 @@ func (p *pair) make(t *x509.Certificate, issuer *pair, now time.Time) error {
 		return fmt.Errorf("make a certificate: %w", err)
 	}
 	p.key = key
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("make a key: %w", err)
+	if issuer != nil {
+		if err := issuer.record(name, p.cert); err != nil {
+			return err
+		}
 	}
-	defer clear(secret)
-	if err := atomicfile.WriteOwned(p.path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
+	staged, err := pki.StageKey(p.path+".key", key)
+	if err != nil {
+		return err
+	}
+	if err := staged.Replace(); err != nil {
 		return err
 	}
 	return atomicfile.WriteOwned(p.path+".pem", pki.EncodePEM(p.cert), 0o644)

@@ -9,16 +9,22 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/sdnotify"
 	"github.com/ovsactl/ovsactl/licensing/hosting"
+	"github.com/ovsactl/ovsactl/licensing/modelfs"
 )
 
 // launchVerb is the first argument of the program when it becomes an engine.
@@ -38,7 +44,7 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 	return guestcli.Command{
 		Name: "serve", Summary: "prove this guest, and run a model server that sees the licensed models for as long as it may",
 		Operands: "[-- PROGRAM [ARGUMENT...]]", Max: guestcli.Many,
-		Flags: keystore.Trusting(
+		Flags: slices.Concat(keystore.Trusting(
 			configFlag(),
 			setting("engine", "NAME", guestcli.Plain, kinds()[0], "what runs the models: "+strings.Join(kinds()[1:], ", ")+`; "auto" is the program behind --, or else OpenVINO, where it is installed, or ONNX Runtime`),
 			setting("library", "FILE", guestcli.File, "", "of the engine: its directory or file, where it is not where the distribution has it"),
@@ -46,18 +52,10 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 			setting("port", "N", guestcli.Number, "8000", "where the program listens on 127.0.0.1; {port} in its arguments"),
 			setting("ready", "PATH", guestcli.Plain, "", "what the program answers with 200 when it is ready; without it that it listens is enough"),
 			setting("grpc-port", "N", guestcli.Number, "8001", "where the program listens for gRPC, if it does; {grpc_port} in its arguments"),
-			setting("front", "ADDRESS", guestcli.Plain, ":2225", `where nginx takes HTTP/1.1 for the program, over TLS with certificates of both ends; "off" for nowhere`),
-			setting("front-grpc", "ADDRESS", guestcli.Plain, "off", `where it takes gRPC: the guide's is :3335; "off" for nowhere`),
-			certsFlag("the front's server.pem, server.key and client_ca.pem: see gencerts"),
-			setting("max-body", "BYTES", guestcli.Number, "67108864", "how long a client's request may be"),
-			setting("max-connections", "N", guestcli.Number, "1024", "connections of clients at the same time, for each core"),
-			setting("timeout", "DURATION", guestcli.Duration, "5m", "how long the program may take to answer, or a client to go on"),
-			setting("nginx", "PROGRAM", guestcli.File, "nginx", "which nginx"),
-			setting("nginx-user", "USER", guestcli.Plain, "www-data", "whom its workers run as"),
 			setting("user", "USER", guestcli.Plain, defaultUser, "whom the program runs as, who alone can read the models"),
-			opsFlag(`where /healthz, /readyz and /status are, without TLS; "off" for nowhere`),
+			opsFlag(`where /healthz, /readyz, /status and /metrics are, without TLS; "off" for nowhere`),
 			hostPort(),
-		),
+		), frontFlags()),
 		Example: "serve -config sample.json -- llama-server -m {models}/chat/1/chat.gguf --host 127.0.0.1 --port {port}",
 		NoJSON:  "its log is JSON, and so is /status",
 		Run: func(ctx context.Context, c *guestcli.Call) error {
@@ -76,12 +74,10 @@ func opsFlag(help string) guestcli.Flag {
 
 func serve(ctx context.Context, s session) error {
 	log := slog.New(slog.NewJSONHandler(s.Stderr, nil))
-	config, err := readConfig(s.Text("config"))
+	file := &configFile{path: s.Text("config"), log: log}
+	models, err := file.models()
 	if err != nil {
 		return err
-	}
-	for _, member := range config.Ignored {
-		log.Warn("it means nothing here", "member", member)
 	}
 	uid, gid, err := engineUser(s.Text("user"))
 	if err != nil {
@@ -95,20 +91,24 @@ func serve(ctx context.Context, s session) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
+	certs := frontCerts(s.Text("certs"))
+	reads, tally := new(modelfs.Counters), new(hosting.Tally)
 	command, err := s.engine(self)
 	if err != nil {
 		return err
 	}
-	command.UID, command.GID, command.Log = uid, gid, log
-	engine, err := s.behindFront(command)
+	command.UID, command.GID, command.Log, command.Counters = uid, gid, log, reads
+	engine, front, err := s.behindFront(command, lookEvery)
 	if err != nil {
 		return err
 	}
 	h := hosting.New(hosting.Options{
-		Models: config.Models, Log: log,
-		Licensor: s.guest(),
-		Engine:   engine,
+		Models: models, Config: file.models, Log: log,
+		Licensor: s.guest(tally), Engine: engine, Look: lookEvery,
 	})
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	group, ctx := errgroup.WithContext(ctx)
 	if address := s.Text("ops"); address != "off" {
 		var listen net.ListenConfig
@@ -116,7 +116,7 @@ func serve(ctx context.Context, s session) error {
 		if err != nil {
 			return hint.Wrap(fmt.Errorf("listen for status: %w", err), "-ops ADDRESS chooses another place, -ops off none")
 		}
-		server := &http.Server{Handler: status(h), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
+		server := &http.Server{Handler: status(collector{host: h, tally: tally, reads: reads, front: front, certs: certs}), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
 		group.Go(func() error {
 			if err := server.Serve(ops); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("tell the status: %w", err)
@@ -129,14 +129,32 @@ func serve(ctx context.Context, s session) error {
 		})
 		log = log.With("ops", ops.Addr().String())
 	}
-	log.Info("serving", "models", len(config.Models))
+	log.Info("serving", "models", len(models))
 	group.Go(func() error { return h.Run(ctx) })
+	a := announcer{host: h, service: sdnotify.New(s.Getenv), log: log}
+	group.Go(func() error { a.run(ctx); return nil })
+	group.Go(func() error {
+		a.reloads(ctx, hangups, func() {
+			if front != nil {
+				front.Look()
+				certs.warn(log, s.Now())
+			}
+		})
+		return nil
+	})
+	if front != nil {
+		group.Go(func() error { certs.watch(ctx, log, s.Now); return nil })
+	}
 	return group.Wait()
 }
 
-// guest is the guest that this runs in.
-func (s session) guest() *hosting.Guest {
-	return &hosting.Guest{TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
+// lookEvery is how often it is looked whether the configuration, models or the front's
+// certificates are others.
+const lookEvery = 10 * time.Second
+
+// guest is the guest that this runs in. Its proofs are counted where tally is not nil.
+func (s session) guest(tally *hosting.Tally) *hosting.Guest {
+	return &hosting.Guest{Tally: tally, TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
 }
 
 // believe says whether a chain is believed, whose revocation is looked up.
@@ -147,6 +165,28 @@ func (s session) believe(ctx context.Context, chain []*x509.Certificate) error {
 	}
 	_, err = v.Verify(ctx, chain)
 	return err
+}
+
+// configFile is the file of the models, which may change while they are served.
+type configFile struct {
+	path    string
+	log     *slog.Logger
+	ignored []string // that were told
+}
+
+// models reads it.
+func (f *configFile) models() ([]hosting.ModelConfig, error) {
+	config, err := readConfig(f.path)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(config.Ignored, f.ignored) {
+		for _, member := range config.Ignored {
+			f.log.Warn("it means nothing here", "member", member)
+		}
+	}
+	f.ignored = config.Ignored
+	return config.Models, nil
 }
 
 func readConfig(path string) (hosting.Config, error) {

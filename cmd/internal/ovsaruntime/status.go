@@ -21,8 +21,10 @@ const opsTime = 10 * time.Second
 
 // told is what /status says.
 type told struct {
-	Models []hosting.Status `json:"models"`
-	Engine engineStatus     `json:"engine"`
+	Models []hosting.Status     `json:"models"`
+	Engine engineStatus         `json:"engine"`
+	Config hosting.ConfigStatus `json:"configuration"`
+	Front  *hosting.FrontStatus `json:"front,omitempty"` // nil for none
 }
 
 // engineStatus is what is told of the models' server.
@@ -34,7 +36,8 @@ type engineStatus struct {
 }
 
 // status answers whoever looks after the runtime.
-func status(h *hosting.Host) http.Handler {
+func status(c collector) http.Handler {
+	h := c.host
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -58,12 +61,13 @@ func status(h *hosting.Host) http.Handler {
 			fmt.Fprintf(w, "%s: %s/%d: %s\n", m.State, m.Name, m.Version, m.Why)
 		}
 	})
+	mux.Handle("GET /metrics", metrics(c))
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		models, engine := h.Status()
 		w.Header().Set("Content-Type", "application/json")
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
-		enc.Encode(told{models, engineStatus{engine.State, engine.Since, engine.Version, engine.Why}}) // who has left does not hear it
+		enc.Encode(told{models, engineStatus{engine.State, engine.Since, engine.Version, engine.Why}, h.Config(), c.frontStatus()}) // who has left does not hear it
 	})
 	return mux
 }
@@ -107,6 +111,14 @@ func ask(ctx context.Context, address string) (t told, err error) {
 	return t, nil
 }
 
+// nameOf is how people call a version.
+func nameOf(m hosting.Status) string {
+	if m.Version == 0 {
+		return m.Name
+	}
+	return fmt.Sprintf("%s/%d", m.Name, m.Version)
+}
+
 // write writes a status for people.
 func (t told) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -118,11 +130,7 @@ func (t told) write(out io.Writer) error {
 		return t.UTC().Format(time.RFC3339)
 	}
 	for _, m := range t.Models {
-		name := m.Name
-		if m.Version > 0 {
-			name = fmt.Sprintf("%s/%d", m.Name, m.Version)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", visible.Line(name), m.State, at(m.Lease), at(m.Proven), visible.Line(m.Why))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", visible.Line(nameOf(m)), m.State, at(m.Lease), at(m.Proven), visible.Line(m.Why))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -131,7 +139,13 @@ func (t told) write(out io.Writer) error {
 	if t.Engine.Why != "" {
 		why = ": " + visible.Line(t.Engine.Why)
 	}
-	_, err := fmt.Fprintf(out, "\nthe model server is %s since %s, started %d times%s\n", t.Engine.State, at(t.Engine.Since), t.Engine.Started, why)
+	if _, err := fmt.Fprintf(out, "\nthe model server is %s since %s, started %d times%s\n", t.Engine.State, at(t.Engine.Since), t.Engine.Started, why); err != nil {
+		return err
+	}
+	if t.Config.Why == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "the configuration is refused since %s, and what was in use stays: %s\n", at(t.Config.Since), visible.Line(t.Config.Why))
 	return err
 }
 
@@ -169,7 +183,7 @@ func check(ctx context.Context, s session) error {
 	if _, err := ask(ctx, s.Text("ops")); err == nil {
 		return hint.Wrap(errors.New("the models are being served, and another proof would end that"), "ovsaruntime status tells what becomes of them")
 	}
-	g := s.guest()
+	g := s.guest(nil)
 	all, good := []checked{}, true
 	for _, m := range config.Models {
 		versions, err := m.Versions()
