@@ -9,6 +9,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
+OPENVINO := packaging/wheels/fetch.sh openvino packaging/components/files/openvino.txt bin/openvino
 
 # Tests that need one of these fail where it is absent, instead of skipping.
 REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,openvino,bin/tools/clients/bin/python,bin/onnxruntime/libonnxruntime.so.1.21.1
@@ -24,8 +25,9 @@ deps: ## install what building and testing needs, with apt
 .PHONY: test-deps
 test-deps: ## install what testing needs beside that
 	@packaging/install-deps.sh --test
-	@packaging/openvino/fetch.sh bin/openvino
-	@packaging/openvino/python.sh bin/openvino-python
+	@$(OPENVINO)
+	@packaging/wheels/python.sh bin/openvino-python
+	@packaging/wheels/fetch.sh onnxruntime packaging/wheels/onnxruntime.list bin/onnxruntime
 	@packaging/install-clients.sh
 
 .PHONY: build
@@ -34,23 +36,25 @@ build: ## build the programs into bin/
 # What goes into guests has no symbols, a third of its size: a guest without KVM
 # takes 5 MB a second. A panic's trace needs none.
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS) -s -w' -o bin/ ./cmd/ovsatool ./cmd/ovsaruntime ./cmd/ovsainstall
+# It loads libraries that run models when it is started, so it cannot be static.
+	CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS) -s -w' -o bin/ ./cmd/ovsa-engine
 # SQLite is C: it goes into the program, which then runs in any guest, too.
 	CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo,sqlite_omit_load_extension \
 		-ldflags '$(LDFLAGS) -s -w -linkmode external -extldflags -static' -o bin/ ./cmd/license_server
 
 .PHONY: openvino
 openvino: ## fetch OpenVINO's libraries from PyPI into bin/openvino
-	packaging/openvino/fetch.sh bin/openvino
+	$(OPENVINO)
 
 .PHONY: package
 package: build ## build the component tarballs into dist/
 # Without PyPI all but one are built.
-	@packaging/openvino/fetch.sh bin/openvino || true
+	@$(OPENVINO) || true
 	bin/ovsactl package --out dist
 
 .PHONY: man
 man: build ## write the manual pages into dist/man/
-	for program in ovsactl ovsatool ovsaruntime license_server; do bin/$$program man dist/man; done
+	for program in ovsactl ovsatool ovsaruntime ovsa-engine license_server; do bin/$$program man dist/man; done
 
 PREFIX ?= /usr/local
 

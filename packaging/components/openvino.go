@@ -8,7 +8,7 @@ import (
 )
 
 // openvino is the layout of OpenVINO's libraries, which our model server loads: what
-// files/openvino.txt lists, as packaging/openvino/fetch.sh has fetched it.
+// files/openvino.txt lists, as packaging/wheels/fetch.sh has fetched it.
 func openvino() Layout {
 	const to = "/opt/ovsa/kvm/lib/openvino"
 	l := Layout{Dirs: []installer.Dir{

@@ -53,18 +53,18 @@ func (s session) ownEngine(c hosting.Command, kind string) (hosting.Command, err
 	}
 	dir := filepath.Join(filepath.Dir(c.Dir), "engine")
 	c.REST, c.GRPC = "unix:"+filepath.Join(dir, "http"), "unix:"+filepath.Join(dir, "grpc")
-	c.Health, c.Served = "/v2/health/ready", "/v2/models/{model}/versions/{version}/ready"
+	c.Health, c.Served = "/v2/health/live", "/v2/models/{model}/versions/{version}/ready"
 	c.Args = []string{program, "serve", "-models", "{models}", "-runtime", kind, "-max-request", strconv.Itoa(s.Number("max-body"))}
 	if library := s.Text("library"); library != "" {
 		c.Args = append(c.Args, "-library", library)
 	}
-	group, err := clients(s.Text("nginx-user"))
+	group, err := frontGroup(s.Text("nginx-user"))
 	c.Clients = group
 	return c, err
 }
 
-// clients is the group of the front's workers, who alone connect to the engine.
-func clients(name string) (uint32, error) {
+// frontGroup is the group of the front's workers, who alone connect to the engine.
+func frontGroup(name string) (uint32, error) {
 	u, err := user.Lookup(name)
 	var unknown user.UnknownUserError
 	if errors.As(err, &unknown) {
