@@ -129,15 +129,8 @@ type front struct {
 func (r *runner) front(certs string) *front {
 	t := r.g.t.(*testing.T)
 	t.Helper()
-	// Where the server's user may execute it.
-	program := filepath.Join(filepath.Dir(r.args[4]), "h2engine")
-	data, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(program, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	program := filepath.Join(enclosed(t), "h2engine")
+	place(t, os.Args[0], program)
 	rest, grpc, port := licensetest.FreeAddress(t), licensetest.FreeAddress(t), licensetest.FreeAddress(t)
 	_, port, _ = strings.Cut(port, ":")
 	f := &front{t: t, certs: certs, dir: filepath.Join(filepath.Dir(r.args[4]), "front"), rest: "https://" + rest, grpc: "https://" + grpc}

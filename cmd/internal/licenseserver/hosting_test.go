@@ -2,6 +2,7 @@ package licenseserver_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -255,12 +256,40 @@ files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.ar
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), files).serve_forever()
 `
 
+// enclosed is a directory for programs and libraries of engines, which see nothing of
+// what is in scratch directories.
+func enclosed(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/lib", "ovsa-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// place copies a file that is executed.
+func place(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // runner is `ovsaruntime serve` in the customer's guest.
 type runner struct {
 	g        *guide
 	url, ops string
 	args     []string
 	env      []string // more of it
+	program  string   // which it is; "" for that of the test
 	log      *testlog.Log
 	process  *exec.Cmd
 }
@@ -268,7 +297,7 @@ type runner struct {
 // start starts it, as a process of its own.
 func (r *runner) start() {
 	r.g.t.Helper()
-	r.process = exec.Command(os.Args[0])
+	r.process = exec.Command(cmp.Or(r.program, os.Args[0]))
 	r.process.Args = append([]string{"ovsaruntime"}, r.args...)
 	r.process.Env = append(os.Environ(), "OVSA_TPM="+r.g.runtime, "OVSA_TRUST="+r.g.path("trust"))
 	r.process.Env = append(r.process.Env, r.env...)
