@@ -178,4 +178,3 @@ func handler(models *inference.Repository, maxRequest int) http.Handler {
 		ours.ServeHTTP(w, r)
 	})
 }
-
