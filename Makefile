@@ -79,7 +79,7 @@ test: test-deps package unit in-lab e2e ## run every test, real guests included
 unit: ## run the tests that need no libvirt
 	OVSA_REQUIRE='$(REQUIRE)' OVSACTL_TEST_CACHE=/var/OVSA/cache/images go test -p 2 -timeout 15m ./...
 # What a model's reader gets while its buffers are used again.
-	OVSA_REQUIRE='$(REQUIRE)' go test -race -timeout 10m ./licensing/modelfs
+	OVSA_REQUIRE='$(REQUIRE)' go test -race -timeout 10m ./licensing/modelfs ./internal/inference/openvino
 
 .PHONY: in-lab
 in-lab: ## run the tests that change a libvirt, in a lab's

@@ -21,6 +21,9 @@ import (
 	"strings"
 	"unsafe"
 
+	"golang.org/x/sys/cpu"
+
+	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/inference"
 )
 
@@ -57,6 +60,10 @@ const (
 
 // Open finds the library and loads it: ErrNotInstalled, with what was searched.
 func Open(opts Options) (*Runtime, error) {
+	// Without, it computes some things wrong, and others are an illegal instruction.
+	if !cpu.X86.HasSSE42 {
+		return nil, hint.Wrap(errors.New("the processor has no SSE4.2, and OpenVINO needs it"), "give the guest its host's processor, or use another runtime")
+	}
 	dirs := searched(opts.Libraries)
 	var refused []error
 	for _, dir := range dirs {
