@@ -7,10 +7,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
@@ -33,6 +39,24 @@ func Serve(t testing.TB, h http.Handler, register func(*grpc.Server), options ..
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	return strings.TrimPrefix(web.URL, "http://"), l.Addr().String()
+}
+
+// Describe writes what .proto files say, for a client to compare with what it knows.
+func Describe(t testing.TB, files ...protoreflect.FileDescriptor) string {
+	t.Helper()
+	all := &descriptorpb.FileDescriptorSet{}
+	for _, f := range files {
+		all.File = append(all.File, protodesc.ToFileDescriptorProto(f))
+	}
+	text, err := proto.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "descriptors")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // Client runs a script of a client in Python, each of its functions test_* as a test.

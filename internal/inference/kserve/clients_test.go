@@ -7,6 +7,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/inference/inferencetest"
 	"github.com/ovsactl/ovsactl/internal/inference/kserve"
+	"github.com/ovsactl/ovsactl/internal/inference/kserve/kservepb"
 )
 
 // serve serves models of inferencetest, and says where: HTTP, gRPC.
@@ -19,5 +20,5 @@ func serve(t testing.TB, max int, models ...string) (string, string) {
 // TestTriton: NVIDIA's client, unmodified.
 func TestTriton(t *testing.T) {
 	web, rpc := serve(t, 1<<19, append(inferencetest.Healthy(), inferencetest.Broken)...)
-	inferencetest.Client(t, 15, "testdata/triton.py", web, rpc)
+	inferencetest.Client(t, 15, "testdata/triton.py", web, rpc, inferencetest.Describe(t, kservepb.File_internal_inference_kserve_kservepb_kserve_proto))
 }

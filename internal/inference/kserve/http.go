@@ -30,7 +30,7 @@ func Handler(repo *inference.Repository, max int64) http.Handler {
 		"/v2/{$}":          protocol.Only(http.MethodGet, s.server),
 		"/v2/health/live":  protocol.Only(http.MethodGet, s.live),
 		"/v2/health/ready": protocol.Only(http.MethodGet, s.ready),
-		"/":                protocol.Only(http.MethodGet, protocol.NoSuchPath),
+		"/":                http.HandlerFunc(protocol.NoSuchPath),
 	} {
 		mux.Handle(path, h)
 	}

@@ -98,8 +98,8 @@ func Only(method string, answer func(http.ResponseWriter, *http.Request) error) 
 }
 
 // NoSuchPath answers where there is nothing.
-func NoSuchPath(_ http.ResponseWriter, r *http.Request) error {
-	return fmt.Errorf("%w: %s", ErrNoSuchPath, r.URL.Path)
+func NoSuchPath(w http.ResponseWriter, r *http.Request) {
+	Fail(w, fmt.Errorf("%w: %s", ErrNoSuchPath, r.URL.Path))
 }
 
 // Version is the version that a text names; 0, the newest that is available, for none.

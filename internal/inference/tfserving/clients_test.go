@@ -7,6 +7,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/inference/inferencetest"
 	"github.com/ovsactl/ovsactl/internal/inference/tfserving"
+	"github.com/ovsactl/ovsactl/internal/inference/tfserving/tfservingpb"
 )
 
 // serve serves models of inferencetest, and says where: HTTP, gRPC.
@@ -25,5 +26,6 @@ func TestOpenVINO(t *testing.T) {
 // TestTensorFlow: the client of TensorFlow Serving, unmodified.
 func TestTensorFlow(t *testing.T) {
 	_, rpc := serve(t, 1<<20, append(inferencetest.Healthy(), inferencetest.Broken)...)
-	inferencetest.Client(t, 8, "testdata/tensorflow.py", rpc)
+	inferencetest.Client(t, 8, "testdata/tensorflow.py", rpc, inferencetest.Describe(t,
+		tfservingpb.File_internal_inference_tfserving_tfservingpb_tensor_proto, tfservingpb.File_internal_inference_tfserving_tfservingpb_serving_proto))
 }

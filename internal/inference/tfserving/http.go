@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/inference"
 	"github.com/ovsactl/ovsactl/internal/inference/protocol"
+	pb "github.com/ovsactl/ovsactl/internal/inference/tfserving/tfservingpb"
 )
 
 // Handler answers everything below /v1. The body of a request may have max bytes.
@@ -22,7 +22,7 @@ func Handler(repo *inference.Repository, max int64) http.Handler {
 		mux.Handle(model, http.HandlerFunc(s.model))
 		mux.Handle(model+"/metadata", protocol.Only(http.MethodGet, s.metadata))
 	}
-	mux.Handle("/", protocol.Only(http.MethodGet, protocol.NoSuchPath))
+	mux.HandleFunc("/", protocol.NoSuchPath)
 	return mux
 }
 
@@ -47,7 +47,7 @@ func (s rest) model(w http.ResponseWriter, r *http.Request) {
 	case verb == "classify" || verb == "regress":
 		protocol.Fail(w, fmt.Errorf("%w: this server has no %q, only \"predict\"", inference.ErrInvalid, verb))
 	default:
-		protocol.Fail(w, fmt.Errorf("%w: %s", protocol.ErrNoSuchPath, r.URL.Path))
+		protocol.NoSuchPath(w, r)
 	}
 }
 
@@ -86,56 +86,31 @@ func (s rest) metadata(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	both, err := spellings(signatures(v))
-	if err != nil {
-		return err
+	// TensorFlow Serving writes names as in the messages, and OpenVINO Model Server in
+	// another case. Each one's clients know only its own: both are there.
+	answer, signature := map[string]any{}, map[string]any{}
+	for _, protoNames := range []bool{true, false} {
+		if err := add(answer, &pb.GetModelMetadataResponse{ModelSpec: spec(v, "")}, protoNames); err != nil {
+			return err
+		}
+		if err := add(signature, signatures(v), protoNames); err != nil {
+			return err
+		}
 	}
-	model := map[string]string{"name": v.Name, "version": strconv.FormatInt(v.Number, 10)}
-	protocol.JSON(w, http.StatusOK, map[string]any{
-		"model_spec": with(model, "signature_name", ""), "modelSpec": with(model, "signatureName", ""),
-		"metadata": map[string]any{signatureField: both},
-	})
+	answer["metadata"] = map[string]any{signatureField: signature}
+	protocol.JSON(w, http.StatusOK, answer)
 	return nil
 }
 
-func with(m map[string]string, key, value string) map[string]string {
-	all := map[string]string{key: value}
-	for k, v := range m {
-		all[k] = v
+// add adds a message's fields to an object.
+func add(to map[string]any, m proto.Message, protoNames bool) error {
+	text, err := marshal(m, protoNames)
+	if err != nil {
+		return err
 	}
-	return all
+	return json.Unmarshal(text, &to)
 }
 
 func marshal(m proto.Message, protoNames bool) (json.RawMessage, error) {
 	return protojson.MarshalOptions{UseProtoNames: protoNames, EmitUnpopulated: true}.Marshal(m)
-}
-
-// spellings is a message with the names of its fields as TensorFlow Serving writes them
-// beside those that OpenVINO Model Server writes: each one's clients know only its own.
-func spellings(m proto.Message) (map[string]any, error) {
-	all := map[string]any{}
-	for _, protoNames := range []bool{true, false} {
-		text, err := marshal(m, protoNames)
-		if err != nil {
-			return nil, err
-		}
-		var one map[string]any
-		if err := json.Unmarshal(text, &one); err != nil {
-			return nil, err
-		}
-		merge(all, one)
-	}
-	return all, nil
-}
-
-func merge(into, from map[string]any) {
-	for key, value := range from {
-		object, is := value.(map[string]any)
-		there, was := into[key].(map[string]any)
-		if is && was {
-			merge(there, object)
-			continue
-		}
-		into[key] = value
-	}
 }

@@ -1,4 +1,4 @@
-"""tritonclient against our server: triton.py HTTP GRPC"""
+"""tritonclient against our server: triton.py HTTP GRPC DESCRIPTORS"""
 import sys
 
 import ml_dtypes
@@ -9,7 +9,7 @@ from grpc import insecure_channel as channel
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-HTTP, GRPC = sys.argv[1:3]
+HTTP, GRPC, DESCRIPTORS = sys.argv[1:4]
 W = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12.5]], np.float32)
 B = np.array([0.5, -0.25, 100], np.float32)
 X = np.array([[1, 2, 3, 4], [0.5, -1, 1e-3, 1e6]], np.float32)
@@ -237,3 +237,7 @@ def test_parameters_and_concurrency():
         r = run.get_result()
         assert r.get_response()["id"] == str(n)
         np.testing.assert_allclose(r.as_numpy("y"), 2 * (X * n @ W) + B, rtol=1e-5)
+
+
+def test_messages_are_the_protocols():
+    assert same_messages(DESCRIPTORS, service_pb2.DESCRIPTOR.pool) > 50  # noqa: F821

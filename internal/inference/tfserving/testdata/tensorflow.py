@@ -1,11 +1,12 @@
-"""tensorflow-serving-api against our server: tensorflow.py GRPC"""
+"""tensorflow-serving-api against our server: tensorflow.py GRPC DESCRIPTORS"""
 import sys
 
 import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (
-    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc,
+    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, model_service_pb2, model_service_pb2_grpc, predict_pb2,
+    prediction_service_pb2, prediction_service_pb2_grpc,
 )
 
 CHANNEL = grpc.insecure_channel(sys.argv[1])
@@ -149,3 +150,8 @@ def test_a_small_request_for_a_large_tensor():
         p = tf.make_tensor_proto(1.0)
         p.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
         fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large", lambda: predict("echo_fp32", x=p))
+
+
+def test_messages_are_the_protocols():
+    assert prediction_service_pb2 and model_service_pb2  # they describe the services
+    assert same_messages(sys.argv[2], predict_pb2.DESCRIPTOR.pool) > 50  # noqa: F821
