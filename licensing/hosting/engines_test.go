@@ -21,6 +21,7 @@ type engines struct {
 	mu       sync.Mutex
 	started  []string // what each saw
 	starting func()   // while one is started; may be nil
+	last     *engine
 }
 
 type engine struct {
@@ -43,6 +44,9 @@ func (e *engines) Start(_ context.Context, models []hosting.Shown) (hosting.Inst
 	}
 	i := &engine{ended: make(chan struct{})}
 	i.stop = sync.OnceFunc(func() { close(i.ended) })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last = i
 	return i, nil
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/hosting"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
 	"github.com/ovsactl/ovsactl/licensing/model"
+	"github.com/ovsactl/ovsactl/licensing/modelfs"
 )
 
 // The test's program is the launcher, too.
@@ -128,6 +129,8 @@ type world struct {
 	url  string
 	data []byte
 	log  *testlog.Log
+	in   *os.File // the control group in which engines begin; nil: the test's
+	read modelfs.Counters
 	end  func()
 }
 
@@ -173,9 +176,16 @@ func (w *world) run(o hosting.Options) {
 // start starts a host of models, each with its versions.
 func start(t *testing.T, command []string, models map[string][]string) *world {
 	t.Helper()
+	return startIn(t, nil, command, models)
+}
+
+// startIn is start for engines that begin in a control group.
+func startIn(t *testing.T, group *os.File, command []string, models map[string][]string) *world {
+	t.Helper()
 	need.Root(t)
 	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
 	w := newWorld(t)
+	w.in = group
 	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -201,7 +211,7 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.run(hosting.Options{
 		Models: configs, Licensor: w.licensor, Log: log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
-		Engine: hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log},
+		Engine: hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log, Cgroup: w.in, Counters: &w.read},
 	})
 	return w
 }
@@ -252,6 +262,9 @@ func TestServes(t *testing.T) {
 		if code, body := w.get(path); code != 200 || !bytes.Equal(body, w.data) {
 			t.Errorf("%s: %d, %d bytes", path, code, len(body))
 		}
+	}
+	if n := w.read.Read.Load(); n < uint64(3*len(w.data)) {
+		t.Errorf("%d bytes are said to be read", n)
 	}
 	if entries, err := os.ReadDir(w.dir); err != nil || len(entries) > 0 {
 		t.Errorf("outside there are %v, %v", entries, err)
