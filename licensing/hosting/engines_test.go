@@ -22,6 +22,7 @@ type engines struct {
 	started  []string // what each saw
 	starting func()   // while one is started; may be nil
 	unserved string   // the model that they cannot use
+	last     *engine
 }
 
 type engine struct {
@@ -45,6 +46,9 @@ func (e *engines) Start(_ context.Context, models []hosting.Shown) (hosting.Inst
 	}
 	i := &engine{engines: e, ended: make(chan struct{})}
 	i.stop = sync.OnceFunc(func() { close(i.ended) })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last = i
 	return i, nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/ovsactl/ovsactl/licensing/hosting"
 	"github.com/ovsactl/ovsactl/licensing/licensetest"
 	"github.com/ovsactl/ovsactl/licensing/model"
+	"github.com/ovsactl/ovsactl/licensing/modelfs"
 )
 
 // The test's program is the launcher, too.
@@ -130,6 +131,7 @@ type world struct {
 	url  string
 	data []byte
 	log  *testlog.Log
+	read modelfs.Counters
 	end  func()
 }
 
@@ -203,6 +205,7 @@ func startWith(t *testing.T, c hosting.Command, models map[string][]string) *wor
 	}
 	_, port, _ := strings.Cut(licensetest.FreeAddress(t), ":")
 	w.url = "http://127.0.0.1:" + port
+	c.Counters = &w.read
 	c.Dir, c.UID, c.GID, c.Launcher, c.Log = w.dir, nobody, nobody, []string{os.Args[0], "launch"}, slog.New(slog.NewTextHandler(w.log, nil))
 	if c.REST == "" {
 		c.REST = "127.0.0.1:" + port
@@ -260,6 +263,9 @@ func TestServes(t *testing.T) {
 		if code, body := w.get(path); code != 200 || !bytes.Equal(body, w.data) {
 			t.Errorf("%s: %d, %d bytes", path, code, len(body))
 		}
+	}
+	if n := w.read.Read.Load(); n < uint64(3*len(w.data)) {
+		t.Errorf("%d bytes are said to be read", n)
 	}
 	if entries, err := os.ReadDir(w.dir); err != nil || len(entries) > 0 {
 		t.Errorf("outside there are %v, %v", entries, err)

@@ -252,7 +252,12 @@ func TestHostingRevokedClient(t *testing.T) {
 	if a, b := get(alice), get(bob); a != 200 || b != 200 {
 		t.Fatalf("before: %d, %d", a, b)
 	}
-	gencerts("made server.pem, alice.pem", "-renew", "-client", "alice") // and server.pem
+	kept := f.client("alice") // goes on with the connection that it has
+	kept.Transport.(*http.Transport).DisableKeepAlives = false
+	if code := get(kept); code != 200 {
+		t.Fatalf("before: %d", code)
+	}
+	gencerts("made server.pem, alice.pem", "-renew", "-client", "alice")
 	renewed := f.client("alice")
 
 	// Bob's request goes on while the front takes other files.
@@ -296,6 +301,9 @@ func TestHostingRevokedClient(t *testing.T) {
 				t.Errorf("alice is revoked, and gets with %s: %d, %s", name, code, body)
 			}
 		}
+	}
+	if code := get(kept); code == 200 {
+		t.Error("alice is revoked, and gets what she wants on the connection that she had")
 	}
 	io.WriteString(write, "def")
 	write.Close()

@@ -50,12 +50,12 @@ func frontFlags() []guestcli.Flag {
 	}
 }
 
-// behindFront puts nginx in front of an engine, as the flags say. Without a front there
-// is no state of one.
-func (s session) behindFront(engine hosting.Command, look time.Duration) (hosting.Engine, *hosting.FrontState, error) {
+// behindFront puts nginx in front of an engine that is a command, as the flags say.
+// Without a front there is no state of one.
+func (s session) behindFront(engine hosting.Engine, command hosting.Command, look time.Duration) (hosting.Engine, *hosting.FrontState, error) {
 	o := front.Options{
-		Dir: filepath.Join(filepath.Dir(engine.Dir), "front"), Certs: s.Text("certs"), User: s.Text("nginx-user"),
-		Server: engine.REST, GRPCServer: engine.GRPC, MaxBody: int64(s.Number("max-body")), Connections: s.Number("max-connections"), PerClient: s.Number("max-per-client"), Timeout: s.Duration("timeout"),
+		Dir: filepath.Join(filepath.Dir(command.Dir), "front"), Certs: s.Text("certs"), User: s.Text("nginx-user"),
+		Server: command.REST, GRPCServer: command.GRPC, MaxBody: int64(s.Number("max-body")), Connections: s.Number("max-connections"), PerClient: s.Number("max-per-client"), Timeout: s.Duration("timeout"),
 	}
 	var listens []string
 	for _, at := range []struct {
@@ -107,7 +107,7 @@ func (s session) behindFront(engine hosting.Command, look time.Duration) (hostin
 	}
 	state := hosting.NewFrontState()
 	return hosting.Fronted{
-		Engine: engine, Program: program, Dir: o.Dir, Listens: listens, Log: engine.Log, Look: look, State: state,
+		Engine: engine, Program: program, Dir: o.Dir, Listens: listens, Log: command.Log, Look: look, State: state,
 		Files: append(files, filepath.Join(o.Certs, crlName)), Config: func() ([]byte, error) { return configured(o) },
 	}, state, nil
 }

@@ -3,25 +3,40 @@ package ovsaruntime
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
+	"github.com/ovsactl/ovsactl/internal/testlog"
+	"github.com/ovsactl/ovsactl/licensing/pki"
 )
+
+// runGencerts runs the command, and expects an exit code and what it says.
+func runGencerts(t *testing.T, dir string, want int, says string, args ...string) {
+	t.Helper()
+	var out bytes.Buffer
+	code := Program(keystore.Machine()).Run(t.Context(), guestcli.Env{Args: append([]string{"gencerts", "-certs", dir}, args...), Stdout: &out, Stderr: &out})
+	if code != want || !strings.Contains(out.String(), says) {
+		t.Errorf("%s: exit %d, %s", args, code, &out)
+	}
+}
 
 func TestGencerts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "Modelserver")
 	gencerts := func(want int, says string, args ...string) {
 		t.Helper()
-		var out bytes.Buffer
-		code := Program(keystore.Machine()).Run(t.Context(), guestcli.Env{Args: append([]string{"gencerts", "-certs", dir}, args...), Stdout: &out, Stderr: &out})
-		if code != want || !strings.Contains(out.String(), says) {
-			t.Errorf("%s: exit %d, %s", args, code, &out)
-		}
+		runGencerts(t, dir, want, says, args...)
 	}
 	read := func(name string) string {
 		t.Helper()
@@ -63,11 +78,137 @@ func TestGencerts(t *testing.T) {
 		t.Error("not renewed, or the authority, too")
 	}
 
+	// A key that others may read is one that others have.
+	if err := os.Chmod(filepath.Join(dir, "alice.key"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	gencerts(1, "hint: chmod 600 ", "-client", "alice")
+	// An authority whose key is elsewhere stays.
+	key := filepath.Join(dir, "client_ca.key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	gencerts(1, "it is another's authority")
+	gencerts(1, "hint: whoever made the client's certificate revokes it", "-revoke", "alice")
+	if read("client_ca.pem") != ca {
+		t.Error("another's authority is gone")
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+
 	if err := os.WriteFile(filepath.Join(dir, "client_ca.pem"), []byte("notes"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	gencerts(1, "hint: move it away, and it is made anew")
 	for _, name := range []string{"server", "client_ca", "../x", "", ".x"} {
 		gencerts(2, "is no name for a client", "-client", name)
+		gencerts(2, "is no name for a client", "-revoke", name)
+	}
+}
+
+// Whoever is revoked is so with each certificate that was made, also by an older list,
+// and no other client is.
+func TestGencertsRevoke(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "Modelserver")
+	gencerts := func(want int, says string, args ...string) {
+		t.Helper()
+		runGencerts(t, dir, want, says, args...)
+	}
+	load := func(name string) *x509.Certificate {
+		t.Helper()
+		certs, err := pki.ReadFile(filepath.Join(dir, name+".pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certs[0]
+	}
+	gencerts(0, "made ", "-client", "alice")
+	gencerts(0, "made ", "-client", "bob")
+	gencerts(0, "made ", "-client", "carol")
+	first := load("alice")
+	gencerts(0, "made ", "-client", "alice", "-renew")
+	second := load("alice")
+	gencerts(1, `no certificate of "nobody" is known`, "-revoke", "nobody")
+	gencerts(0, "revoked 2 of alice's certificates", "-revoke", "alice")
+	gencerts(0, `"revoked": 1`, "-revoke", "carol", "-json")
+	gencerts(0, "revoked 0 of carol's certificates", "-revoke", "carol")
+	gencerts(0, "made alice.pem", "-client", "alice")
+	gencerts(0, "everything is there", "-client", "alice")
+	list, err := pki.ReadRevocations(filepath.Join(dir, "client.crl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		cert *x509.Certificate
+		want bool
+	}{
+		"alice's first": {first, true}, "alice's second": {second, true}, "alice's third": {load("alice"), false},
+		"bob's": {load("bob"), false}, "carol's": {load("carol"), true},
+	} {
+		if got := pki.IsRevoked(list, tt.cert.SerialNumber); got != tt.want {
+			t.Errorf("%s is revoked: %t", name, got)
+		}
+	}
+	ca := load("client_ca")
+	if err := list.CheckSignatureFrom(ca); err != nil || list.Number.Int64() != 3 || !list.NextUpdate.Equal(ca.NotAfter) {
+		t.Errorf("list %v until %s: %v", list.Number, list.NextUpdate, err)
+	}
+
+	// Another authority's list is not written over.
+	other := filepath.Join(t.TempDir(), "other")
+	runGencerts(t, other, 0, "made ")
+	runGencerts(t, other, 0, "revoked 1", "-revoke", "client")
+	foreign, err := os.ReadFile(filepath.Join(other, "client.crl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "client.crl"), foreign, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	gencerts(1, "is not by the authority in client_ca.pem", "-revoke", "bob")
+
+	// With a new authority the old one's list is gone.
+	for _, ending := range []string{"pem", "key"} {
+		if err := os.Remove(filepath.Join(dir, "client_ca."+ending)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gencerts(0, "made client_ca.pem, alice.pem", "-client", "alice")
+	if _, err := os.Stat(filepath.Join(dir, "client.crl")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its list: %v", err)
+	}
+}
+
+func TestCertificatesThatEnd(t *testing.T) {
+	dir := t.TempDir()
+	made := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ports := keystore.Machine()
+	ports.Now = func() time.Time { return made }
+	if code := Program(ports).Run(t.Context(), guestcli.Env{Args: []string{"gencerts", "-certs", dir}, Stdout: io.Discard, Stderr: io.Discard}); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	ends := frontCerts(dir).ends()
+	if want := made.Add(certTime); len(ends) != 2 || !ends["server.pem"].Equal(want) || !ends["client_ca.pem"].Equal(want) {
+		t.Errorf("%v", ends)
+	}
+	for days, want := range map[int][]string{
+		300: nil,
+		340: {"the front's certificate ends soon", "the front's certificate ends soon"},
+		366: {"the front's certificate has ended: clients cannot connect", "the front's certificate has ended: clients cannot connect"},
+	} {
+		log := new(testlog.Log)
+		frontCerts(dir).warn(slog.New(slog.NewJSONHandler(log, nil)), made.AddDate(0, 0, days))
+		var says []string
+		for dec := json.NewDecoder(strings.NewReader(log.String())); dec.More(); {
+			var line struct{ Msg, Fix string }
+			if err := dec.Decode(&line); err != nil || line.Fix == "" {
+				t.Fatal(line, err)
+			}
+			says = append(says, line.Msg)
+		}
+		if !slices.Equal(says, want) {
+			t.Errorf("after %d days: %q", days, says)
+		}
 	}
 }

@@ -23,10 +23,11 @@ type collector struct {
 	reads *modelfs.Counters
 	front *hosting.FrontState // nil for no front
 	certs frontCerts
+	kills atomic.Uint64 // of engines for their memory
 }
 
 // frontStatus is that of the front; nil for none.
-func (c collector) frontStatus() *hosting.FrontStatus {
+func (c *collector) frontStatus() *hosting.FrontStatus {
 	if c.front == nil {
 		return nil
 	}
@@ -62,7 +63,7 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (c collector) Describe(to chan<- *prometheus.Desc) {
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		modelState, modelLeaseEnd, modelLastProof, modelProofs, modelRenewals, engineUp, engineStarts, engineKills, configRefused,
 		readBytes, decryptedBytes, keptChunks, wrongChunks, frontUp, frontReloads, frontCertificate,
@@ -72,7 +73,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (c collector) Collect(to chan<- prometheus.Metric) {
+func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -102,6 +103,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	} {
 		counter(d, n.Load())
 	}
+	counter(engineKills, c.kills.Load())
 	f := c.frontStatus()
 	if f == nil {
 		return
@@ -122,7 +124,7 @@ func one(is bool) float64 {
 }
 
 // metrics answers Prometheus. What a library registers elsewhere is not in it.
-func metrics(c collector) http.Handler {
+func metrics(c *collector) http.Handler {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ovsaruntime_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": buildinfo.Version()},

@@ -64,7 +64,7 @@ func TestQuote(t *testing.T) {
 	}{
 		{"", 2, "hint: see ovsaruntime help"},
 		{"qoute", 2, `did you mean "quote"?`},
-		{"serve", 2, "serve: "},
+		{"serve -config none.json", 1, "read configuration: open none.json"},
 		{"serve -config none.json -- true", 1, "read configuration: open none.json"},
 		{"quote", 2, "quote: no -nonce HEX"},
 		{"quote --nonce xyz", 2, "--nonce is 16 to 64 bytes"},

@@ -32,9 +32,10 @@ type clients struct {
 	revoked *x509.RevocationList
 }
 
-// refuses says whether a certificate of its own is revoked.
+// refuses says whether a front that believes it refuses a certificate: it is revoked,
+// or by another authority, as one that was there before.
 func (c *clients) refuses(cert *x509.Certificate) bool {
-	return c != nil && pki.IsRevoked(c.revoked, cert.SerialNumber)
+	return c != nil && (pki.IsRevoked(c.revoked, cert.SerialNumber) || cert.CheckSignatureFrom(c.ca.cert) != nil)
 }
 
 // beginAuthority makes room for a new authority. What the one before has said is

@@ -55,7 +55,7 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 			setting("user", "USER", guestcli.Plain, defaultUser, "whom the program runs as, who alone can read the models"),
 			opsFlag(`where /healthz, /readyz, /status and /metrics are, without TLS; "off" for nowhere`),
 			hostPort(),
-		), frontFlags()),
+		), frontFlags(), memoryFlags()),
 		Example: "serve -config sample.json -- llama-server -m {models}/chat/1/chat.gguf --host 127.0.0.1 --port {port}",
 		NoJSON:  "its log is JSON, and so is /status",
 		Run: func(ctx context.Context, c *guestcli.Call) error {
@@ -92,20 +92,25 @@ func serve(ctx context.Context, s session) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	certs := frontCerts(s.Text("certs"))
-	reads, tally := new(modelfs.Counters), new(hosting.Tally)
+	measured := &collector{tally: new(hosting.Tally), reads: new(modelfs.Counters), certs: certs}
 	command, err := s.engine(self)
 	if err != nil {
 		return err
 	}
-	command.UID, command.GID, command.Log, command.Counters = uid, gid, log, reads
-	engine, front, err := s.behindFront(command, lookEvery)
+	command.UID, command.GID, command.Log, command.Counters = uid, gid, log, measured.reads
+	engine, err := s.enclosed(command, &measured.kills, log)
+	if err != nil {
+		return err
+	}
+	engine, front, err := s.behindFront(engine, command, lookEvery)
 	if err != nil {
 		return err
 	}
 	h := hosting.New(hosting.Options{
 		Models: models, Config: file.models, Log: log,
-		Licensor: s.guest(tally), Engine: engine, Look: lookEvery,
+		Licensor: s.guest(measured.tally), Engine: engine, Look: lookEvery,
 	})
+	measured.host, measured.front = h, front
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -116,7 +121,7 @@ func serve(ctx context.Context, s session) error {
 		if err != nil {
 			return hint.Wrap(fmt.Errorf("listen for status: %w", err), "-ops ADDRESS chooses another place, -ops off none")
 		}
-		server := &http.Server{Handler: status(collector{host: h, tally: tally, reads: reads, front: front, certs: certs}), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
+		server := &http.Server{Handler: status(measured), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
 		group.Go(func() error {
 			if err := server.Serve(ops); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("tell the status: %w", err)

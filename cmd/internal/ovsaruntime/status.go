@@ -36,7 +36,7 @@ type engineStatus struct {
 }
 
 // status answers whoever looks after the runtime.
-func status(c collector) http.Handler {
+func status(c *collector) http.Handler {
 	h := c.host
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
