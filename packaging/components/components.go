@@ -18,6 +18,11 @@ type Layout struct {
 	// is under anybody else's control.
 	Dirs  []installer.Dir
 	Files []File // owned by root
+	// Configs are made where there is none, and are the user's from then on.
+	Configs []File
+	Units   []string         // of systemd, among Files, that are enabled and started
+	Users   []string         // of the system, which are made
+	Needs   []installer.Need // packages of the distribution's
 }
 
 // File is a file, by its place in the guest. Exactly one of Program and Asset
@@ -26,6 +31,7 @@ type File struct {
 	Path    string
 	Mode    uint32
 	Program string // one of the guest programs
+	Dynamic bool   // the program is linked with the guest's C library, and not statically
 	Asset   string // see [Asset]
 }
 
@@ -103,9 +109,15 @@ func licenseServer() Layout {
 			{Path: "/opt/ovsa/scripts/OVSA_install_license_server_cert.sh", Mode: 0o755, Asset: "OVSA_install_license_server_cert.sh"},
 			{Path: "/opt/ovsa/scripts/ovsa_store_customer_lic_cert_db.py", Mode: 0o755, Asset: "ovsa_store_customer_lic_cert_db.py"},
 			{Path: "/opt/ovsa/DB/ovsa_store_customer_lic_cert_db.py", Mode: 0o755, Asset: "ovsa_store_customer_lic_cert_db.py"}, // where the guide has it
-			{Path: "/usr/local/lib/systemd/system/license_server.service", Mode: 0o644, Asset: "license_server.service"},
+			unit("license_server-init.service"),
+			unit("license_server.service"),
 		},
+		Units: []string{"license_server.service"},
 	}
+}
+
+func unit(name string) File {
+	return File{Path: "/usr/local/lib/systemd/system/" + name, Mode: 0o644, Asset: name}
 }
 
 func dir(path string, mode uint32, owner installer.Owner) installer.Dir {
