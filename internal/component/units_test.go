@@ -236,3 +236,105 @@ func TestDynamicPrograms(t *testing.T) {
 		}
 	}
 }
+
+// TestModelHosting: what it needs is there first, it has a user for engines, and the
+// user's sample.json stays. Whoever replaces a program that it shares has it start again.
+func TestModelHosting(t *testing.T) {
+	need.Program(t, "/usr/sbin/nginx")
+	one, two := built(t, "1.0"), built(t, "2.0")
+	const runtime = "/opt/ovsa/kvm/bin/ovsaruntime"
+	got := scripted(t, `
+mkdir "$SCRATCH/upper2" "$SCRATCH/work2"
+mount -t overlay -o "lowerdir=/usr/sbin,upperdir=$SCRATCH/upper2,workdir=$SCRATCH/work2" overlay /usr/sbin
+mv /usr/sbin/nginx /usr/sbin/hidden
+try "without nginx" "$1" | grep -v warning
+ls /opt
+mv /usr/sbin/hidden /usr/sbin/nginx
+try "with it" "$1" | grep -v warning
+getent passwd ovsa-engine | cut -d: -f6-
+stat -c '%U %a %n' /opt/ovsa/kvm/example_runtime/sample.json /var/OVSA/Modelserver
+echo mine >/opt/ovsa/kvm/example_runtime/sample.json
+try "another version of a component that shares a program" "$2"
+try "and its own" "$3" | grep -v warning
+cat /opt/ovsa/kvm/example_runtime/sample.json
+try "one that breaks the other" "$4"
+tail -n 1 /opt/ovsa/kvm/bin/ovsaruntime
+`, says(t, one, "model_hosting", runtime, "one"), says(t, two, "developer", runtime, "two"), says(t, two, "model_hosting", runtime, "two"), says(t, two, "developer", runtime, "broken"))
+	want := `without nginx:
+install.sh: error: this machine lacks nginx-light
+install.sh: hint: sudo apt-get install --yes nginx-light, and then this again
+exit 1
+with it:
+model_hosting 1.0: installed, 11 files changed
+ovsaruntime.service: ready
+  systemctl enable ovsaruntime.service
+  systemctl restart ovsaruntime.service: one
+/nonexistent:/usr/sbin/nologin
+ovsa 644 /opt/ovsa/kvm/example_runtime/sample.json
+ovsa 755 /var/OVSA/Modelserver
+another version of a component that shares a program:
+developer 2.0: installed, 1 files changed
+  systemctl restart ovsaruntime.service: two
+and its own:
+model_hosting 2.0: installed already
+ovsaruntime.service: ready
+mine
+one that breaks the other:
+install.sh: error: start ovsaruntime.service: it does not become ready (exit-code); its log ends:
+its last words; the old version is in place again
+install.sh: hint: journalctl -u ovsaruntime.service
+exit 1
+  systemctl restart ovsaruntime.service: broken
+  systemctl daemon-reload
+  systemctl restart ovsaruntime.service: two
+two
+`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestGuidesScripts: command lines as the guide and OpenVINO Model Server's have them.
+func TestGuidesScripts(t *testing.T) {
+	need.Program(t, "/usr/sbin/nginx")
+	got := scripted(t, `
+"$1/install.sh" >/dev/null 2>&1
+printf '#!/bin/sh\necho "  ovsaruntime $*"\n' >/opt/ovsa/kvm/bin/ovsaruntime
+cd /opt/ovsa/kvm/example_runtime
+run() { echo "$*:"; : >"$FAKE/log"; "$@" 2>&1 || echo "  exit $?"; cat "$FAKE/log"; }
+run ./generate_certs.sh
+run ./generate_certs.sh -p certs -d models.example.org
+run ./generate_certs.sh models.example.org
+run ./start_secure_ovsa_model_server.sh
+echo key >/opt/ovsa/kvm/keystore/custkeystore
+run ./start_secure_ovsa_model_server.sh
+echo '#broken' >>/opt/ovsa/kvm/bin/ovsaruntime
+run ./start_secure_ovsa_model_server.sh
+rm sample.json
+run ./start_secure_ovsa_model_server.sh
+`, unpack(t, built(t, "1.0"), "model_hosting"))
+	want := `./generate_certs.sh:
+  ovsaruntime gencerts
+./generate_certs.sh -p certs -d models.example.org:
+  ovsaruntime gencerts -certs certs -host models.example.org localhost 127.0.0.1
+./generate_certs.sh models.example.org:
+Usage: generate_certs.sh [-p DIR] [-d NAME]
+  exit 2
+./start_secure_ovsa_model_server.sh:
+error: no key store is in /opt/ovsa/kvm/keystore yet, with which models are opened: make one with ovsatool keygen
+  exit 1
+./start_secure_ovsa_model_server.sh:
+  ovsaruntime status
+  systemctl restart ovsaruntime.service: echoovsaruntime
+./start_secure_ovsa_model_server.sh:
+its last words
+  exit 1
+  systemctl restart ovsaruntime.service: broken
+./start_secure_ovsa_model_server.sh:
+error: there is no /opt/ovsa/kvm/example_runtime/sample.json, which says what is served
+  exit 1
+`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}

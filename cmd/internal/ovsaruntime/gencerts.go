@@ -84,15 +84,20 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 		return err
 	}
 	// Another authority's certificate is there without its key: it knows its clients.
-	if foreign := (&pair{path: filepath.Join(dir, "client_ca")}).foreign(); !foreign {
-		ca, err := make("client_ca", false, authorityTemplate(), nil)
-		if err != nil {
-			return err
-		}
-		if _, err := make(client, c.Has("renew"), clientTemplate(client), ca); err != nil {
-			return err
-		}
+	if (&pair{path: filepath.Join(dir, "client_ca")}).foreign() {
+		return reportCerts(c, dir, made)
 	}
+	ca, err := make("client_ca", false, authorityTemplate(), nil)
+	if err != nil {
+		return err
+	}
+	if _, err := make(client, c.Has("renew"), clientTemplate(client), ca); err != nil {
+		return err
+	}
+	return reportCerts(c, dir, made)
+}
+
+func reportCerts(c *guestcli.Call, dir string, made []string) error {
 	if len(made) == 0 {
 		return c.Report(made, "%s: everything is there", dir)
 	}
