@@ -161,7 +161,7 @@ func (r *run) ensureImage(ctx context.Context, name string) error {
 		return fmt.Errorf("no image %q in the manifest", name)
 	}
 	step := "image." + name
-	img, err := r.Images.Ensure(ctx, imageSource(r.plan.manifest.Images[i]), r.progress(step))
+	img, err := r.Images.Ensure(ctx, ImageSource(r.plan.manifest, r.plan.manifest.Images[i]), r.progress(step))
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (r *run) ensureNetwork(ctx context.Context, name string) error {
 func (r *run) accelerator(ctx context.Context) (vm.Accel, error) {
 	kernel := ""
 	for _, img := range r.plan.manifest.Images {
-		cached, ok, err := r.Images.Lookup(ctx, imageSource(img))
+		cached, ok, err := r.Images.Lookup(ctx, ImageSource(r.plan.manifest, img))
 		if err == nil && ok && cached.Kernel != "" {
 			kernel = cached.Kernel
 			break

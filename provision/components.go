@@ -31,7 +31,7 @@ type wanted struct {
 func (s *roleRun) install(ctx context.Context) error {
 	var missing []wanted
 	for i, c := range s.plan.role.Components {
-		if pkg := s.plan.packages[i]; !s.installed(c.Name, pkg) {
+		if pkg := s.plan.packages[i]; !s.installed(c, pkg) {
 			missing = append(missing, wanted{c, pkg})
 		}
 	}
@@ -40,17 +40,56 @@ func (s *roleRun) install(ctx context.Context) error {
 			return err
 		}
 	}
+	for i, c := range s.plan.role.Components {
+		if s.configured(c, s.plan.intent.Components[i]) {
+			continue
+		}
+		if err := s.configure(ctx, c); err != nil {
+			return err
+		}
+	}
 	return s.record(ctx)
 }
 
-// installed tells whether a component needs nothing.
-func (s *roleRun) installed(name string, pkg component.Package) bool {
-	record, ok := installedComponent(s.metadata, name)
+// installed tells whether a component's installer has nothing to do. Arguments of ours
+// are not told to installers.
+func (s *roleRun) installed(c roles.Component, pkg component.Package) bool {
+	record, ok := installedComponent(s.metadata, c.Name)
 	if !ok || record.Digest != pkg.Digest {
 		return false
 	}
-	prefix := "component." + name + "."
-	return !slices.ContainsFunc(s.plan.Changes, func(c Change) bool { return strings.HasPrefix(c.Attribute, prefix) })
+	_, service := serviceOf(c)
+	return service || !s.argumentsChange(c)
+}
+
+// configured tells whether a component is as its arguments say.
+func (s *roleRun) configured(c roles.Component, in componentIntent) bool {
+	_, service := serviceOf(c)
+	switch {
+	case !service:
+		return true
+	case s.fresh():
+		return in.asItIs()
+	}
+	before, err := decodeIntent(s.metadata.Intent)
+	i := slices.IndexFunc(before.Components, func(b componentIntent) bool { return b.Name == c.Name })
+	if err != nil || i < 0 {
+		return in.asItIs()
+	}
+	return before.Components[i].Port == in.Port && slices.Equal(before.Components[i].Arguments, in.Arguments)
+}
+
+// asItIs tells whether a component of ours is to be as it is by itself.
+func (in componentIntent) asItIs() bool {
+	return len(in.Arguments) == 0 && (in.Port == 0 || in.Name == "license_server" && in.Port == licensePort)
+}
+
+// licensePort is where a licence server listens by itself.
+const licensePort = 4452
+
+func (s *roleRun) argumentsChange(c roles.Component) bool {
+	prefix := "component." + c.Name + "."
+	return slices.ContainsFunc(s.plan.Changes, func(c Change) bool { return strings.HasPrefix(c.Attribute, prefix) })
 }
 
 // push has the guest receive and install components, in one command. The guest

@@ -14,6 +14,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
+	"github.com/ovsactl/ovsactl/templates"
 )
 
 // scripted is a guest that says what the test wants, and does nothing.
@@ -26,7 +27,11 @@ func (s scripted) Dial(context.Context, netip.Addr, string, []string) (provision
 	return s, nil
 }
 
-func (s scripted) Run(ctx context.Context, _ []string, stdin io.Reader, stdout, stderr io.Writer) error {
+func (s scripted) Run(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if slices.Contains(argv, templates.ReadyScript) {
+		fmt.Fprintln(stdout, "active ")
+		return nil
+	}
 	return s.run(ctx, stdin, stdout, stderr)
 }
 

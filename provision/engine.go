@@ -20,6 +20,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/component"
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/lock"
+	"github.com/ovsactl/ovsactl/packaging/components"
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/vm"
 	"github.com/ovsactl/ovsactl/vm/image"
@@ -88,6 +89,11 @@ func (e *Engine) Plan(ctx context.Context, m *roles.Manifest, opts PlanOptions) 
 	packages := packageCache{engine: e}
 	for _, r := range chosen {
 		rp := RolePlan{Role: r.Name, role: r, intent: newIntent(m, r), state: seen[DomainName(r.Name)]}
+		for i, c := range r.Components {
+			if rp.intent.Components[i].Arguments, err = arguments(c); err != nil {
+				return nil, fmt.Errorf("role %q: %w", r.Name, err)
+			}
+		}
 		if rp.packages, err = packages.of(r); err != nil {
 			problems = append(problems, err)
 			continue
@@ -260,7 +266,7 @@ func (e *Engine) planImages(ctx context.Context, p *Plan) error {
 		if !ok {
 			continue
 		}
-		_, cached, err := e.Images.Lookup(ctx, imageSource(img))
+		_, cached, err := e.Images.Lookup(ctx, ImageSource(p.manifest, img))
 		if err != nil {
 			return err
 		}
@@ -269,11 +275,29 @@ func (e *Engine) planImages(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-func imageSource(i roles.Image) image.Source {
+// ImageSource is what the cache is asked for an image of a manifest. One that is built
+// has what the components of its roles use, as guests may reach no mirror.
+func ImageSource(m *roles.Manifest, i roles.Image) image.Source {
 	src := image.Source{Name: i.Name, URL: i.Source, File: i.File, SHA256: i.SHA256}
-	if b := i.Build; b != nil {
-		src.Build = &image.Build{Suite: b.Suite, Mirror: b.Mirror, Packages: b.Packages, Size: b.Size}
+	b := i.Build
+	if b == nil {
+		return src
 	}
+	src.Build = &image.Build{Suite: b.Suite, Mirror: b.Mirror, Packages: slices.Clone(b.Packages), Size: b.Size}
+	for _, r := range m.Roles {
+		for _, c := range r.Components {
+			if r.Image != i.Name || c.Path != "" {
+				continue
+			}
+			for _, pkg := range components.Packages(c.Name, b.Suite) {
+				if !slices.Contains(src.Build.Packages, pkg) {
+					src.Build.Packages = append(src.Build.Packages, pkg)
+					src.Build.Disabled = append(src.Build.Disabled, components.Disabled(pkg)...)
+				}
+			}
+		}
+	}
+	slices.Sort(src.Build.Packages)
 	return src
 }
 

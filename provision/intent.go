@@ -50,6 +50,8 @@ type componentIntent struct {
 	Name string `json:"name"`
 	Path string `json:"path,omitempty"`
 	Port int    `json:"port,omitempty"`
+	// Arguments are a service's others: [arguments] reads the files that they name.
+	Arguments []argument `json:"arguments,omitempty"`
 }
 
 // newIntent is the intent of a role of m.
@@ -90,7 +92,7 @@ func newIntent(m *roles.Manifest, r roles.Role) intent {
 		in.VTPM = r.VTPM.Model
 	}
 	for _, c := range r.Components {
-		in.Components = append(in.Components, componentIntent{c.Name, c.Path, c.Port})
+		in.Components = append(in.Components, componentIntent{Name: c.Name, Path: c.Path, Port: c.Port})
 	}
 	return in
 }
@@ -162,6 +164,9 @@ func (in intent) attributes() []attribute {
 		}
 		if c.Port != 0 {
 			out = append(out, attribute{prefix + ".port", strconv.Itoa(c.Port), InPlace})
+		}
+		for _, a := range c.Arguments {
+			out = append(out, attribute{prefix + "." + a.Name, a.Value, InPlace})
 		}
 	}
 	return out

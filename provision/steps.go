@@ -55,10 +55,10 @@ func (s *roleRun) shares(id string) bool {
 
 // nodes are the steps of the role's action.
 //
-//	create   disk, vtpm, seed, address -> define -> start -> reachable -> components -> verified
+//	create   disk, vtpm, seed, address -> define -> start -> reachable -> components -> ready -> verified
 //	replace  removed, then create
 //	restart  stopped, then create, whose steps leave alone what is as it should be
-//	update   reachable -> components
+//	update   reachable -> components -> ready
 //	blocked  check, which fails
 func (s *roleRun) nodes() []dag.Node {
 	at := func(phase string) string { return "role." + s.plan.Role + "/" + phase }
@@ -76,6 +76,7 @@ func (s *roleRun) nodes() []dag.Node {
 		return []dag.Node{
 			step("reachable", s.reach),
 			step("components", s.install, at("reachable")),
+			step("ready", s.ready, at("components")),
 		}
 	case Remake:
 		nodes, first = append(nodes, step("removed", s.remove)), []string{at("removed")}
@@ -107,7 +108,8 @@ func (s *roleRun) nodes() []dag.Node {
 		step("start", s.start, at("define")),
 		step("reachable", s.reach, at("start")),
 		step("components", s.install, at("reachable")),
-		step("verified", s.verify, at("components")))
+		step("ready", s.ready, at("components")),
+		step("verified", s.verify, at("ready")))
 }
 
 // needsImage tells whether the role's image has to be there: to make a disk from
@@ -252,6 +254,14 @@ func (s *roleRun) newMetadata(img image.Image) vm.Metadata {
 		// What a component's port was changed to is only true once its installer
 		// has run: install records it then.
 		in.Components = before.Components
+	} else {
+		// Nor has a new guest what its components' arguments say.
+		in.Components = slices.Clone(in.Components)
+		for i, c := range s.plan.role.Components {
+			if _, ok := serviceOf(c); ok {
+				in.Components[i].Port, in.Components[i].Arguments = 0, nil
+			}
+		}
 	}
 	m.Intent, m.Manifest = in.encode()
 	for _, n := range s.plan.role.Networks {

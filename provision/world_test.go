@@ -43,6 +43,7 @@ type world struct {
 	known  map[string]bool // known hosts
 	images map[string]bool
 	guests map[string][]string // what ran in each guest, by address
+	ready  string              // what units are in the end
 	calls  int
 	dieAt  int // the call that kills; 0 for none
 	kill   context.CancelFunc
@@ -50,7 +51,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{
-		host: &vmtest.Host{}, dataDir: t.TempDir(),
+		host: &vmtest.Host{}, dataDir: t.TempDir(), ready: "active ",
 		tpms: make(map[string]bool), known: make(map[string]bool), images: make(map[string]bool), guests: make(map[string][]string),
 	}
 	w.host.Before = func(vmtest.Call) error { return w.call() }
@@ -229,6 +230,18 @@ func (g guest) Run(_ context.Context, argv []string, stdin io.Reader, stdout, st
 	if err := g.call(); err != nil {
 		return err
 	}
+	switch {
+	case slices.Contains(argv, templates.ReadyScript):
+		fmt.Fprintln(stdout, "activating ")
+		fmt.Fprintln(stdout, g.world.ready)
+		if strings.HasPrefix(g.world.ready, "failed") {
+			fmt.Fprintln(stderr, "its last words")
+			return errors.New("exit status 1")
+		}
+		return nil
+	case slices.Contains(argv, templates.ConfigureScript):
+		return g.configure(argv, stdin)
+	}
 	at := slices.Index(argv, "ovsactl-receive")
 	if at < 1 || argv[at-1] != templates.ReceiveScript {
 		return fmt.Errorf("ran %q", argv)
@@ -257,6 +270,38 @@ func (g guest) Run(_ context.Context, argv []string, stdin io.Reader, stdout, st
 		fmt.Fprintf(stdout, "installed %s\n", name)
 	}
 	return nil
+}
+
+// configure leaves a line for each file that a component's arguments mean.
+func (g guest) configure(argv []string, stdin io.Reader) error {
+	contents := make(map[string]string)
+	for entries := tar.NewReader(stdin); ; {
+		h, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(entries)
+		if err != nil {
+			return err
+		}
+		contents[h.Name] = string(data)
+	}
+	if _, whole := contents[component.BundleEnd]; !whole {
+		return errors.New("it did not arrive whole")
+	}
+	g.mu.Lock()
+	for rest := argv[slices.Index(argv, "ovsactl-configure")+4:]; len(rest) > 0; rest = rest[5:] {
+		text := contents[rest[1]]
+		if _, lines, ok := strings.Cut(text, "this file.\n"); ok {
+			text = strings.ReplaceAll(lines, "\n", " ")
+		}
+		g.guests[g.address] = append(g.guests[g.address], fmt.Sprintf("%s %s's %s: %s", rest[0], rest[2], rest[4], text))
+	}
+	g.mu.Unlock()
+	return g.call()
 }
 
 // unpacked lists what is in a compressed tar archive.

@@ -110,7 +110,23 @@ type VTPM struct {
 type Component struct {
 	Name    string        // "developer", "license_server", "model_hosting", "openvino", or any name with Path
 	Path    string        // absolute path of the user's own tarball; "" for ours
-	Port    int           // license_server: default 4452; 0 where it has none
-	Timeout time.Duration // of the installer, default 10 minutes
-	Range   hcl.Range
+	Port    int           // license_server: default 4452; model_hosting: of REST; 0 where it has none, or its own default
+	Timeout time.Duration // of the installer, and until its units are ready; default 10 minutes
+
+	// Of model_hosting; paths are absolute, and "" where they are not given.
+	GRPCPort int      // 0 for its own default
+	Engine   string   // one of Engines
+	Command  []string // of engine "command"
+	Config   string   // file that becomes the guest's sample.json
+	Models   string   // directory of MODEL/VERSION/STEM.dat and STEM.lic
+	ClientCA string   // certificate of the authority that says who clients are
+
+	Trust []Trust // of license_server and model_hosting
+	Range hcl.Range
+}
+
+// Trust is whose certificates a component believes, for one purpose.
+type Trust struct {
+	For   string   // as the guest's programs name it: "isv", "tpm-vendor"
+	Files []string // absolute paths, one certificate in each
 }

@@ -8,3 +8,14 @@ import _ "embed"
 //
 //go:embed receive/ovsactl-receive
 var ReceiveScript string
+
+// ConfigureScript is what puts a component's settings and files into their places,
+// likewise.
+//
+//go:embed configure/ovsactl-configure
+var ConfigureScript string
+
+// ReadyScript is what waits until a component's unit is ready, likewise.
+//
+//go:embed ready/ovsactl-ready
+var ReadyScript string

@@ -12,13 +12,16 @@ import (
 	"syscall"
 
 	"github.com/ovsactl/ovsactl/internal/component/installer"
+	"github.com/ovsactl/ovsactl/internal/hint"
 )
 
 const usage = `Usage: install.sh
 
 Installs this component. It checks every file of the package before it changes
-anything, and replaces only what differs. Killed at any point, it finishes when
-it is run again.
+anything, and replaces only what differs. Where systemd runs, the component's
+units are enabled the first time, and started, or started again when something of
+theirs has changed; when the new version does not become ready, the old one is put
+back. Killed at any point, it finishes when it is run again.
 
 Environment:
   DESTDIR=DIR          install below DIR, without owners and users; needs no root
@@ -40,6 +43,9 @@ func program(args []string, stdout, stderr io.Writer) int {
 	result, err := install(func(text string) { fmt.Fprintln(stderr, "install.sh: warning:", text) })
 	if err != nil {
 		fmt.Fprintln(stderr, "install.sh: error:", err)
+		if text := hint.Of(err); text != "" {
+			fmt.Fprintln(stderr, "install.sh: hint:", text)
+		}
 		return 1
 	}
 	what := "installed already"
@@ -47,6 +53,9 @@ func program(args []string, stdout, stderr io.Writer) int {
 		what = fmt.Sprintf("installed, %d files changed", result.Changed)
 	}
 	fmt.Fprintf(stdout, "%s %s: %s\n", result.Name, result.Version, what)
+	for _, unit := range result.Ready {
+		fmt.Fprintf(stdout, "%s: ready\n", unit)
+	}
 	return 0
 }
 

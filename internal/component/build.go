@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -89,22 +90,26 @@ func assemble(name string, layout components.Layout, opts BuildOptions) ([]entry
 	if err != nil {
 		return nil, err
 	}
-	program, err := staticProgram(opts.Programs, installerProgram)
+	program, err := programFile(opts.Programs, installerProgram, checkStatic)
 	if err != nil {
 		return nil, err
 	}
-	manifest := installer.Manifest{Name: name, Version: opts.Version, Dirs: layout.Dirs}
+	manifest := installer.Manifest{Name: name, Version: opts.Version, Dirs: layout.Dirs, Users: layout.Users, Needs: layout.Needs, Units: layout.Units}
 	all := []entry{
 		{name: path.Join(top, installScript), mode: 0o755, data: script},
 		{name: path.Join(top, installerProgram), mode: 0o755, data: program},
 		{name: path.Join(top, metaName), mode: 0o644, data: append(about, '\n')},
 	}
-	for _, f := range layout.Files {
+	for i, f := range slices.Concat(layout.Files, layout.Configs) {
 		data, err := content(f, opts.Programs)
 		if err != nil {
 			return nil, err
 		}
-		manifest.Files = append(manifest.Files, installer.File{Path: f.Path, Mode: f.Mode, Sum: sha256.Sum256(data)})
+		in := &manifest.Files
+		if i >= len(layout.Files) {
+			in = &manifest.Configs
+		}
+		*in = append(*in, installer.File{Path: f.Path, Mode: f.Mode, Sum: sha256.Sum256(data)})
 		all = append(all, entry{name: path.Join(top, "root", f.Path), mode: int64(f.Mode), data: data})
 	}
 	all = append(all, entry{name: path.Join(top, installer.ManifestName), mode: 0o644, data: manifest.Encode()})
@@ -131,30 +136,105 @@ func content(f components.File, programs string) ([]byte, error) {
 	if f.Program == "" {
 		return components.Asset(f.Asset)
 	}
-	return staticProgram(programs, f.Program)
+	if f.Dynamic {
+		return programFile(programs, f.Program, checkDynamic)
+	}
+	return programFile(programs, f.Program, checkStatic)
 }
 
-func staticProgram(dir, name string) ([]byte, error) {
+func programFile(dir, name string, check func(*elf.File) error) ([]byte, error) {
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil, hint.Wrap(err, "build the guest programs first (make build), or name their directory: --programs DIR")
 	}
-	return data, checkStatic(name, data)
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err == nil {
+		err = check(f)
+	}
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("program %q: %w", name, err), "%s", hint.Of(err))
+	}
+	return data, nil
 }
 
 // checkStatic refuses a program that needs libraries of the machine it was
 // built on: the guest may be of another distribution.
-func checkStatic(name string, program []byte) error {
-	f, err := elf.NewFile(bytes.NewReader(program))
-	if err != nil {
-		return fmt.Errorf("program %q: %w", name, err)
+func checkStatic(f *elf.File) error {
+	if interpreter(f) != nil {
+		return hint.Wrap(errors.New("it is not linked statically"), "build it with CGO_ENABLED=0, as make build does")
 	}
+	return nil
+}
+
+func interpreter(f *elf.File) *elf.Prog {
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return hint.Wrap(fmt.Errorf("program %q is not linked statically", name), "build it with CGO_ENABLED=0, as make build does")
+			return p
 		}
 	}
 	return nil
+}
+
+const (
+	loader = "/lib64/ld-linux-x86-64.so.2"
+	// oldestLibc is Debian 12's: newer guests have what it has.
+	oldestLibc = "2.36"
+)
+
+// checkDynamic wants a program that the C library of any guest can load, and that
+// needs nothing else.
+func checkDynamic(f *elf.File) error {
+	p := interpreter(f)
+	if p == nil {
+		return errors.New("it is linked statically, and was to load libraries")
+	}
+	name, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
+	if err != nil {
+		return err
+	}
+	if text := strings.TrimRight(string(name), "\x00"); text != loader {
+		return fmt.Errorf("it is loaded by %q, and guests have %s", text, loader)
+	}
+	for _, tag := range []elf.DynTag{elf.DT_RPATH, elf.DT_RUNPATH} {
+		if dirs, err := f.DynString(tag); err != nil || len(dirs) > 0 {
+			return errors.Join(fmt.Errorf("it looks for libraries in %q", dirs), err)
+		}
+	}
+	libraries, err := f.ImportedLibraries()
+	if err != nil {
+		return err
+	}
+	for _, l := range libraries {
+		if !slices.Contains([]string{"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libresolv.so.2", "librt.so.1", "ld-linux-x86-64.so.2"}, l) {
+			return fmt.Errorf("it needs %s, which is not of the C library", l)
+		}
+	}
+	symbols, err := f.ImportedSymbols()
+	if err != nil {
+		return err
+	}
+	for _, s := range symbols {
+		version, ok := strings.CutPrefix(s.Version, "GLIBC_")
+		if s.Version != "" && (!ok || newer(version, oldestLibc)) {
+			return hint.Wrap(fmt.Errorf("it needs %s of %s, and guests may have %s", s.Name, s.Version, oldestLibc), "build it on Debian 12")
+		}
+	}
+	return nil
+}
+
+// newer compares versions of numbers with dots between. What is none is newer.
+func newer(a, b string) bool {
+	for a != "" && b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		n, err := strconv.Atoi(x)
+		m, err2 := strconv.Atoi(y)
+		if err != nil || err2 != nil || n != m {
+			return err != nil || n > m
+		}
+	}
+	return a != ""
 }
 
 // withParents adds the directories and sorts: parents before children.

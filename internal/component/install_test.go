@@ -402,8 +402,12 @@ func addFile(t *testing.T, pkg, path, text string) {
 	if err := (run.Cmd{Path: "sha256sum", Args: []string{full}, Stdout: &sum}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	line := fmt.Sprintf("file %s 0644 %s\nend\n", sum.String()[:64], path)
-	if err := edit(filepath.Join(pkg, "MANIFEST"), func(s string) string { return strings.TrimSuffix(s, "end\n") + line }); err != nil {
+	line := fmt.Sprintf("file %s 0644 %s\n", sum.String()[:64], path)
+	if err := edit(filepath.Join(pkg, "MANIFEST"), func(s string) string {
+		at := strings.LastIndex(s, "\nfile ") + 1
+		at += strings.Index(s[at:], "\n") + 1
+		return s[:at] + line + s[at:]
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -57,7 +57,7 @@ func TestInstallAsRoot(t *testing.T) {
 	}
 	for _, want := range []string{
 		"developer 1.0: installed, 4 files changed",
-		"license_server 1.0: installed, 7 files changed",
+		"license_server 1.0: installed, 8 files changed",
 		"developer 1.0: installed, 1 files changed", // whoever owned it may have it open
 		"with another group: 0:0",
 		"developer 1.0: installed, 2 files changed", "/opt/copy left setupvars.sh", "/var/lib/copy left ovsatool",

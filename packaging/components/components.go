@@ -18,6 +18,11 @@ type Layout struct {
 	// is under anybody else's control.
 	Dirs  []installer.Dir
 	Files []File // owned by root
+	// Configs are made where there is none, and are the user's from then on.
+	Configs []File
+	Units   []string         // of systemd, among Files, that are enabled and started
+	Users   []string         // of the system, which are made
+	Needs   []installer.Need // packages of the distribution's
 }
 
 // File is a file, by its place in the guest. Exactly one of Program, Asset and Library
@@ -26,6 +31,7 @@ type File struct {
 	Path    string
 	Mode    uint32
 	Program string // one of the guest programs
+	Dynamic bool   // the program is linked with the guest's C library, and not statically
 	Asset   string // see [Asset]
 	Library string // one of those that others have made, in the programs' directory openvino
 }
@@ -47,17 +53,40 @@ func Layouts() map[string]Layout {
 	return map[string]Layout{
 		"developer":      kvm(),
 		"license_server": licenseServer(),
-		"model_hosting": kvm(
-			File{Path: "/opt/ovsa/kvm/example_client/README", Mode: 0o644, Asset: "example_client-README"},
-			File{Path: "/opt/ovsa/kvm/example_runtime/README", Mode: 0o644, Asset: "example_runtime-README"},
-		),
-		"openvino": openvino(),
+		"model_hosting":  modelHosting(),
+		"openvino":       openvino(),
 	}
 }
 
+// Packages are those of a distribution's suite that a component of ours uses: what an
+// image for it has, as guests may reach no mirror.
+func Packages(component, suite string) []string {
+	var names []string
+	for _, n := range Layouts()[component].Needs {
+		if !n.Optional || n.Package == onnxruntime && suite == "trixie" {
+			names = append(names, n.Package)
+		}
+	}
+	return names
+}
+
+// Disabled are units of such packages that do not start by themselves where nobody
+// asked for them: a component starts what it uses.
+func Disabled(pkg string) []string {
+	if pkg == nginx {
+		return []string{"nginx.service"}
+	}
+	return nil
+}
+
+const nginx = "nginx-light"
+
+// onnxruntime is Debian 13's: other suites have another version, or none.
+const onnxruntime = "libonnxruntime1.21"
+
 // kvm is the layout of a guest that handles or runs models.
-func kvm(more ...File) Layout {
-	l := Layout{
+func kvm() Layout {
+	return Layout{
 		Dirs: []installer.Dir{
 			dir("/opt/ovsa", 0o755, installer.Root),
 			dir("/opt/ovsa/kvm", 0o755, installer.Root),
@@ -77,10 +106,35 @@ func kvm(more ...File) Layout {
 			{Path: "/opt/ovsa/kvm/scripts/setupvars.sh", Mode: 0o644, Asset: "setupvars-kvm.sh"},
 		},
 	}
-	if len(more) > 0 {
-		l.Dirs = append(l.Dirs, dir("/opt/ovsa/kvm/example_client", 0o755, installer.Root), dir("/opt/ovsa/kvm/example_runtime", 0o755, installer.Root))
+}
+
+// modelHosting is the layout of a guest that serves models. The front's certificates
+// are ovsa's, who makes them and uses the client's.
+func modelHosting() Layout {
+	l := kvm()
+	l.Dirs = append(l.Dirs,
+		dir("/opt/ovsa/kvm/example_client", 0o755, installer.Root),
+		dir("/opt/ovsa/kvm/example_runtime", 0o755, installer.Root),
+		dir("/usr/local/lib/systemd", 0o755, installer.Root),
+		dir("/usr/local/lib/systemd/system", 0o755, installer.Root),
+		dir("/var/OVSA", 0o755, installer.Root),
+		dir("/var/OVSA/Modelserver", 0o755, installer.User),
+	)
+	l.Files = append(l.Files,
+		File{Path: "/opt/ovsa/kvm/example_client/README", Mode: 0o644, Asset: "example_client-README"},
+		File{Path: "/opt/ovsa/kvm/example_runtime/README", Mode: 0o644, Asset: "example_runtime-README"},
+		File{Path: "/opt/ovsa/kvm/example_runtime/start_secure_ovsa_model_server.sh", Mode: 0o755, Asset: "start_secure_ovsa_model_server.sh"},
+		File{Path: "/opt/ovsa/kvm/example_runtime/generate_certs.sh", Mode: 0o755, Asset: "generate_certs.sh"},
+		unit("ovsaruntime-init.service"),
+		unit("ovsaruntime.service"),
+	)
+	l.Configs = []File{{Path: "/opt/ovsa/kvm/example_runtime/sample.json", Mode: 0o644, Asset: "sample.json"}}
+	l.Units = []string{"ovsaruntime.service"}
+	l.Users = []string{"ovsa-engine"}
+	l.Needs = []installer.Need{
+		{Package: nginx, Path: "/usr/sbin/nginx"},
+		{Package: onnxruntime, Path: "/usr/lib/x86_64-linux-gnu/libonnxruntime.so.1.21", Optional: true},
 	}
-	l.Files = append(l.Files, more...)
 	return l
 }
 
@@ -105,9 +159,15 @@ func licenseServer() Layout {
 			{Path: "/opt/ovsa/scripts/OVSA_install_license_server_cert.sh", Mode: 0o755, Asset: "OVSA_install_license_server_cert.sh"},
 			{Path: "/opt/ovsa/scripts/ovsa_store_customer_lic_cert_db.py", Mode: 0o755, Asset: "ovsa_store_customer_lic_cert_db.py"},
 			{Path: "/opt/ovsa/DB/ovsa_store_customer_lic_cert_db.py", Mode: 0o755, Asset: "ovsa_store_customer_lic_cert_db.py"}, // where the guide has it
-			{Path: "/usr/local/lib/systemd/system/license_server.service", Mode: 0o644, Asset: "license_server.service"},
+			unit("license_server-init.service"),
+			unit("license_server.service"),
 		},
+		Units: []string{"license_server.service"},
 	}
+}
+
+func unit(name string) File {
+	return File{Path: "/usr/local/lib/systemd/system/" + name, Mode: 0o644, Asset: name}
 }
 
 func dir(path string, mode uint32, owner installer.Owner) installer.Dir {

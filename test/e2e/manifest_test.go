@@ -48,6 +48,7 @@ role "isv_dev" {
   network "default" { address = "192.168.122.20" }
   vtpm {}
   component "developer" {}
+  component "license_server" {}
 }
 
 role "runtime" {

@@ -20,6 +20,8 @@ func TestStory(t *testing.T) {
 		{"foreign", s.foreign},
 		{"apply", s.apply},
 		{"apply again changes nothing", s.noChanges},
+		{"services run", s.services},
+		{"an upgrade that fails", s.upgradeFails},
 		{"vtpm verify", s.verify},
 		{"guest quote", s.quote},
 		{"tampered records are refused", s.tampered},

@@ -73,10 +73,18 @@ func (c *Cache) build(ctx context.Context, b Build, tmp, out string, progress Pr
 		return meta{}, err
 	}
 	progress("configure", 0, 0)
-	if err := customize(ctx, root); err != nil {
+	if err := customize(ctx, root, b.Disabled); err != nil {
 		return meta{}, fmt.Errorf("configure the image: %w", err)
 	}
 	return c.makeDisk(ctx, b, root, out, progress)
+}
+
+// origin says what an image was made from.
+func (b Build) origin() string {
+	if len(b.Packages) == 0 {
+		return "build " + b.Suite
+	}
+	return "build " + b.Suite + ", with " + strings.Join(b.Packages, " ")
 }
 
 func (c *Cache) makeDisk(ctx context.Context, b Build, root, out string, progress Progress) (meta, error) {
@@ -93,14 +101,14 @@ func (c *Cache) makeDisk(ctx context.Context, b Build, root, out string, progres
 	}
 	return meta{
 		Disk: bootdisk.DiskName, Format: "qcow2", Virtual: b.Size, FirstBoot: Credentials,
-		Origin: "build " + b.Suite,
+		Origin: b.origin(),
 		Kernel: bootdisk.KernelName, Initrd: bootdisk.InitrdName,
 		Cmdline: strings.TrimSpace(string(cmdline)),
 	}, nil
 }
 
 // customize makes the tree at dir a guest of ours.
-func customize(ctx context.Context, dir string) error {
+func customize(ctx context.Context, dir string, disabled []string) error {
 	root, err := rootfs.Open(dir)
 	if err != nil {
 		return err
@@ -126,6 +134,11 @@ func customize(ctx context.Context, dir string) error {
 	}
 	for verb, units := range map[string][]string{"enable": guest.Enable(), "mask": guest.Mask()} {
 		if err := root.Run(ctx, append([]string{"systemctl", "--quiet", verb}, units...)...); err != nil {
+			return err
+		}
+	}
+	for _, unit := range disabled {
+		if err := root.Run(ctx, "systemctl", "--quiet", "disable", unit); err != nil {
 			return err
 		}
 	}

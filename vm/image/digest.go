@@ -24,11 +24,15 @@ func (b Build) Digest() string {
 	h := sha256.New()
 	packages := slices.Sorted(slices.Values(b.Packages))
 	tree := guest.Digest()
-	for _, field := range []string{
+	fields := []string{
 		"ovsactl-image-build", builderVersion, b.Suite, b.Mirror,
 		strings.Join(slices.Compact(packages), ","), fmt.Sprint(b.Size), hex.EncodeToString(tree[:]),
 		strings.Join(basePackages(b.Suite), ","), kernelArgs, string(initrd.Digest()),
-	} {
+	}
+	if len(b.Disabled) > 0 {
+		fields = append(fields, strings.Join(b.Disabled, ","))
+	}
+	for _, field := range fields {
 		fmt.Fprintf(h, "%d:%s", len(field), field)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
@@ -37,6 +41,7 @@ func (b Build) Digest() string {
 var (
 	suitePattern   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	mirrorPattern  = regexp.MustCompile(`^(https?|file|copy)://?[!-~]{1,500}$`)
+	unitPattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9@._-]{0,127}$`)
 	packagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,127}$`)
 	sumPattern     = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
@@ -52,6 +57,11 @@ func (b Build) check() error {
 	for _, p := range b.Packages {
 		if !packagePattern.MatchString(p) {
 			return fmt.Errorf("%q is not a package's name", p)
+		}
+	}
+	for _, u := range b.Disabled {
+		if !unitPattern.MatchString(u) {
+			return fmt.Errorf("%q is not a unit's name", u)
 		}
 	}
 	return nil

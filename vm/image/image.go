@@ -41,6 +41,7 @@ type Build struct {
 	Suite    string
 	Mirror   string
 	Packages []string
+	Disabled []string // units of these packages that are not to start by themselves
 	Size     uint64
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/lock"
+	"github.com/ovsactl/ovsactl/provision"
 	"github.com/ovsactl/ovsactl/roles"
 	"github.com/ovsactl/ovsactl/vm"
 	"github.com/ovsactl/ovsactl/vm/image"
@@ -57,15 +58,6 @@ func (f *hostFlags) images(env Env) (*image.Cache, error) {
 }
 
 func imagesDir(dataDir string) string { return filepath.Join(dataDir, "cache", "images") }
-
-// imageSource is what the cache is asked for an image of a manifest.
-func imageSource(img roles.Image) image.Source {
-	src := image.Source{Name: img.Name, URL: img.Source, File: img.File, SHA256: img.SHA256}
-	if b := img.Build; b != nil {
-		src.Build = &image.Build{Suite: b.Suite, Mirror: b.Mirror, Packages: b.Packages, Size: b.Size}
-	}
-	return src
-}
 
 func newImageListCommand(env Env) *cobra.Command {
 	var host hostFlags
@@ -188,7 +180,7 @@ does not.`,
 			built := []builtJSON{}
 			for _, img := range images {
 				view := newImageProgress(env, img.Name)
-				made, err := cache.Ensure(cmd.Context(), imageSource(img), view.report)
+				made, err := cache.Ensure(cmd.Context(), provision.ImageSource(m, img), view.report)
 				view.done(err)
 				if err != nil {
 					return err

@@ -43,7 +43,7 @@ func authorityCommand(run binder) guestcli.Command {
 	}
 }
 
-// makeAuthority finishes what a run that was killed left.
+// makeAuthority makes an authority where there is none.
 func (d certDir) makeAuthority(s session) error {
 	there, err := d.has(authorityCert)
 	if err != nil {
@@ -52,15 +52,26 @@ func (d certDir) makeAuthority(s session) error {
 	if there {
 		return hint.Wrap(fmt.Errorf("write %q: %w", d.path(authorityCert), fs.ErrExist), "hosts are certified by it; without it their guests get no keys")
 	}
-	key, err := d.keyOrNew(authorityKey)
+	cert, err := d.certify(s.Now())
 	if err != nil {
 		return err
+	}
+	s.Say("%s: list the hosts that may be enrolled there", d.path(allowList))
+	return s.Report(installed{d.path(authorityCert), cert.Subject.String(), licensing.PinOf(cert).String(), cert.NotAfter.UTC()},
+		"%s: pin %s, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
+}
+
+// certify makes the authority's key, its list and its certificate. It finishes what a
+// run that was killed left.
+func (d certDir) certify(now time.Time) (*x509.Certificate, error) {
+	key, err := d.keyOrNew(authorityKey)
+	if err != nil {
+		return nil, err
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	now := s.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "OVSA attestation authority"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(authorityYears, 0, 0),
@@ -68,21 +79,16 @@ func (d certDir) makeAuthority(s session) error {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return fmt.Errorf("make attestation authority: %w", err)
+		return nil, fmt.Errorf("make attestation authority: %w", err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return fmt.Errorf("make attestation authority: %w", err)
+		return nil, fmt.Errorf("make attestation authority: %w", err)
 	}
 	if err := d.makeAllowList(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := atomicfile.WriteOwned(d.path(authorityCert), pki.EncodePEM(cert), public); err != nil {
-		return err
-	}
-	s.Say("%s: list the hosts that may be enrolled there", d.path(allowList))
-	return s.Report(installed{d.path(authorityCert), cert.Subject.String(), licensing.PinOf(cert).String(), cert.NotAfter.UTC()},
-		"%s: pin %s, until %s", d.path(authorityCert), licensing.PinOf(cert), day(cert.NotAfter))
+	return cert, atomicfile.WriteOwned(d.path(authorityCert), pki.EncodePEM(cert), public)
 }
 
 func (d certDir) makeAllowList() error {

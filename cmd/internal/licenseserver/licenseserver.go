@@ -78,7 +78,7 @@ func Program(p Ports) guestcli.Program {
 			trust.Group(),
 		},
 		Commands: slices.Concat(
-			[]guestcli.Command{serveCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
+			[]guestcli.Command{serveCommand(run), initCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
 			readCommands(run), []guestcli.Command{explainCommand(run)}, customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
 		),
 	}

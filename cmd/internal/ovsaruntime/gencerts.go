@@ -40,7 +40,7 @@ func gencertsCommand(now func() time.Time) guestcli.Command {
 		Name: "gencerts", Summary: "make what is missing of the certificates of the front and of its clients",
 		Flags: []guestcli.Flag{
 			certsFlag("where they are"),
-			{Name: "host", Arg: "NAME...", Help: "names and addresses by which clients know the front; localhost and 127.0.0.1", Min: 1, Max: guestcli.Many},
+			{Name: "host", Arg: "NAME...", Help: "names and addresses by which clients know the front; localhost, and this machine's name and addresses", Min: 1, Max: guestcli.Many},
 			{Name: "client", Arg: "NAME", Default: "client", Help: "make NAME.pem and NAME.key for a client"},
 			{Name: "revoke", Arg: "NAME", Help: "have the front refuse a client, whatever certificates it has; make nothing"},
 			{Name: "renew", Help: "make the front's and the client's anew; clients have to be given the new server.pem"},
@@ -77,7 +77,7 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 	}
 	hosts := c.All("host")
 	if len(hosts) == 0 {
-		hosts = []string{"localhost", "127.0.0.1"}
+		hosts = hostNames()
 	}
 	dir := c.Text("certs")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -103,6 +103,10 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 	if _, err := make(serverName, c.Has("renew"), serverTemplate(hosts), nil); err != nil {
 		return err
 	}
+	// Another authority's certificate is there without its key: it knows its clients.
+	if (&pair{path: filepath.Join(dir, caName)}).foreign() {
+		return reportCerts(c, dir, made)
+	}
 	ca, err := make(caName, false, authorityTemplate(), nil)
 	if err != nil {
 		return err
@@ -114,11 +118,36 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 	if _, err := make(client, c.Has("renew"), clientTemplate(client), issuer); err != nil {
 		return err
 	}
+	return reportCerts(c, dir, made)
+}
+
+func reportCerts(c *guestcli.Call, dir string, made []string) error {
 	if len(made) == 0 {
 		return c.Report(made, "%s: everything is there", dir)
 	}
 	return c.Report(made, "%s: made %s, each with its key", dir, strings.Join(made, ", "))
 }
+
+// hostNames are those by which this machine may be known to clients.
+func hostNames() []string {
+	names := []string{"localhost"}
+	if name, err := os.Hostname(); err == nil && hostName.MatchString(name) && name != names[0] {
+		names = append(names, name)
+	}
+	names = append(names, "127.0.0.1")
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return names
+	}
+	for _, a := range addresses {
+		if network, ok := a.(*net.IPNet); ok && network.IP.IsGlobalUnicast() {
+			names = append(names, network.IP.String())
+		}
+	}
+	return names
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 
 func serverTemplate(hosts []string) *x509.Certificate {
 	t := &x509.Certificate{
@@ -158,6 +187,14 @@ type pair struct {
 
 // errIncomplete says that a pair is not there, or was not made to its end.
 var errIncomplete = errors.New("it is incomplete")
+
+// foreign tells whether there is a certificate, and no key was ever made for it: a key
+// is made first.
+func (p *pair) foreign() bool {
+	_, err := os.Lstat(p.path + ".pem")
+	_, keyErr := os.Lstat(p.path + ".key")
+	return err == nil && errors.Is(keyErr, fs.ErrNotExist)
+}
 
 func (p *pair) read() error {
 	certs, err := pki.ReadFile(p.path + ".pem")

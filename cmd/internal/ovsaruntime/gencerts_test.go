@@ -212,3 +212,30 @@ func TestCertificatesThatEnd(t *testing.T) {
 		}
 	}
 }
+
+// Where clients are another authority's, its certificate stays, and none is made for
+// them; the front's own is for all that this machine is called.
+func TestGencertsOfAnotherAuthority(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "client_ca.pem"), []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := Program(keystore.Machine()).Run(t.Context(), guestcli.Env{Args: []string{"gencerts", "-certs", dir}, Stdout: &out, Stderr: &out}); code != 0 {
+		t.Fatalf("exit %d, %s", code, &out)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "client*")); len(left) != 1 {
+		t.Errorf("there is %q", left)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "client_ca.pem")); err != nil || string(data) != "theirs" {
+		t.Errorf("%q, %v", data, err)
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := os.Hostname()
+	if err != nil || !slices.Contains(pair.Leaf.DNSNames, name) || pair.Leaf.DNSNames[0] != "localhost" || pair.Leaf.IPAddresses[0].String() != "127.0.0.1" {
+		t.Errorf("%v: names %q, %v", err, pair.Leaf.DNSNames, pair.Leaf.IPAddresses)
+	}
+}

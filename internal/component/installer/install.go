@@ -12,7 +12,6 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/lock"
-	"github.com/ovsactl/ovsactl/internal/run"
 )
 
 // Options says what is installed, and where.
@@ -29,7 +28,8 @@ type Options struct {
 // Result is what an installation did.
 type Result struct {
 	Name, Version string
-	Changed       int // files that were written or removed
+	Changed       int      // files that were written or removed
+	Ready         []string // units of the component that run, and have said that they are ready
 }
 
 // lockTimeout is how long another installation may take.
@@ -37,8 +37,11 @@ const lockTimeout = 5 * time.Minute
 
 // Install checks the package, brings the machine to what its manifest says, and
 // records that. It replaces whole files, and only those that differ; files of
-// an older version that this one does not have are removed. Killed at any point,
-// it finishes when it is called again; called again, it changes nothing.
+// an older version that this one does not have are removed. Its units are enabled
+// when they are new, and started, or started again when a file of theirs has changed;
+// an upgrade whose units do not become ready is undone, and the old version runs on.
+// Killed at any point, it finishes when it is called again; called again, it changes
+// nothing.
 func Install(ctx context.Context, o Options) (Result, error) {
 	pkg, err := open(o.Package, o.Consume)
 	if err != nil {
@@ -59,7 +62,7 @@ func Install(ctx context.Context, o Options) (Result, error) {
 	if err := in.run(ctx); err != nil {
 		return Result{}, err
 	}
-	return Result{pkg.Name, pkg.Version, in.changed}, nil
+	return Result{pkg.Name, pkg.Version, in.changed, in.ready}, nil
 }
 
 // installation is one, while it holds the lock.
@@ -70,11 +73,19 @@ type installation struct {
 	uid     int    // of User
 	gid     int
 	changed int
-	reload  bool // systemd has read a unit that has changed
+	reload  bool     // systemd has read a unit that has changed
+	enabled []string // units that were enabled once, now or before
+	ready   []string // units that run
 }
 
 func (in *installation) run(ctx context.Context) error {
 	if err := in.clean(in.state, ".*.tmp"); err != nil { // see atomicfile
+		return err
+	}
+	if err := in.undoAll(); err != nil {
+		return err
+	}
+	if err := in.checkNeeds(); err != nil {
 		return err
 	}
 	list := filepath.Join(in.state, in.pkg.Name+".files")
@@ -92,7 +103,7 @@ func (in *installation) run(ctx context.Context) error {
 	if err := keepLines(list, slices.Compact(both)); err != nil {
 		return err
 	}
-	if err := in.findUser(ctx); err != nil {
+	if err := in.findUsers(ctx); err != nil {
 		return err
 	}
 	for _, d := range in.pkg.Dirs {
@@ -104,26 +115,41 @@ func (in *installation) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := in.place(changes); err != nil {
+	gone, err := in.obsolete(old, files, list)
+	if err != nil {
 		return err
 	}
-	if err := in.remove(old, files, list); err != nil {
+	if err := in.upgrade(ctx, changes, gone); err != nil {
 		return err
 	}
 	slices.Sort(files)
 	if err := keepLines(list, files); err != nil {
 		return err
 	}
-	in.reloadUnits(ctx)
 	return in.record()
 }
 
-// remove removes the files that an earlier version installed and this one has
-// not, unless another component has them.
-func (in *installation) remove(old, files []string, list string) error {
+// change puts the new files in their places, and takes those away that there are no
+// more.
+func (in *installation) change(changes []change, gone []string) error {
+	if err := in.place(changes); err != nil {
+		return err
+	}
+	for _, f := range gone {
+		if err := os.Remove(filepath.Join(in.Dest, f)); err != nil {
+			return err
+		}
+		in.changes(f, true)
+	}
+	return nil
+}
+
+// obsolete are the files that an earlier version installed and this one has not,
+// unless another component has them.
+func (in *installation) obsolete(old, files []string, list string) ([]string, error) {
 	lists, err := matching(in.state, "*.files")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	kept := make(map[string]bool)
 	for _, f := range files {
@@ -135,26 +161,23 @@ func (in *installation) remove(old, files []string, list string) error {
 		}
 		theirs, err := readLines(other)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, f := range theirs {
 			kept[f] = true
 		}
 	}
+	var gone []string
 	for _, f := range old {
 		if kept[f] || checkPath(f) != nil {
 			continue
 		}
-		path := filepath.Join(in.Dest, f)
-		if info, err := os.Lstat(path); err != nil || info.IsDir() {
+		if info, err := os.Lstat(filepath.Join(in.Dest, f)); err != nil || info.IsDir() {
 			continue
 		}
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-		in.changes(f, true)
+		gone = append(gone, f)
 	}
-	return nil
+	return gone, nil
 }
 
 // changes counts a file that changes. systemd finds a new unit when it is asked
@@ -162,15 +185,6 @@ func (in *installation) remove(old, files []string, list string) error {
 func (in *installation) changes(path string, existed bool) {
 	in.changed++
 	in.reload = in.reload || existed && strings.HasSuffix(path, ".service")
-}
-
-func (in *installation) reloadUnits(ctx context.Context) {
-	if _, err := os.Stat("/run/systemd/system"); !in.reload || in.Dest != "" || err != nil {
-		return
-	}
-	if err := (run.Cmd{Path: "systemctl", Args: []string{"daemon-reload"}}).Run(ctx); err != nil && in.Warn != nil {
-		in.Warn(err.Error())
-	}
 }
 
 // readLines returns the lines of a file, none where there is no such file.

@@ -28,8 +28,21 @@ const (
 // Manifest says what a package installs.
 type Manifest struct {
 	Name, Version string
+	Users         []string // of the system: without a home, a password or a login
+	Needs         []Need
 	Dirs          []Dir // parents before children
 	Files         []File
+	// Configs are files that are made where there is none, and are User's from then
+	// on: they are never replaced or removed.
+	Configs []File
+	Units   []string // of systemd, among Files, that are enabled and started
+}
+
+// Need is a package of the distribution's.
+type Need struct {
+	Package  string
+	Path     string // a file of its, by which it is known to be there
+	Optional bool   // without it something works less well, or in another way
 }
 
 // Dir is a directory that is made, or brought to Mode and Owner.
@@ -60,19 +73,36 @@ const (
 //
 //	ovsa-manifest 1
 //	component NAME VERSION
+//	user NAME
+//	need PACKAGE PATH
+//	want PACKAGE PATH
 //	dir MODE OWNER PATH
 //	file SHA256 MODE PATH
+//	config SHA256 MODE PATH
+//	unit NAME
 //	end
 //
 // The first line and the last tell that it is whole.
 func (m *Manifest) Encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\ncomponent %s %s\n", firstLine, m.Name, m.Version)
+	for _, name := range m.Users {
+		fmt.Fprintf(&b, "user %s\n", name)
+	}
+	for _, n := range m.Needs {
+		fmt.Fprintf(&b, "%s %s %s\n", n.verb(), n.Package, n.Path)
+	}
 	for _, d := range m.Dirs {
 		fmt.Fprintf(&b, "dir %04o %s %s\n", d.Mode, d.Owner, d.Path)
 	}
 	for _, f := range m.Files {
 		fmt.Fprintf(&b, "file %x %04o %s\n", f.Sum, f.Mode, f.Path)
+	}
+	for _, f := range m.Configs {
+		fmt.Fprintf(&b, "config %x %04o %s\n", f.Sum, f.Mode, f.Path)
+	}
+	for _, name := range m.Units {
+		fmt.Fprintf(&b, "unit %s\n", name)
 	}
 	b.WriteString(lastLine + "\n")
 	return b.Bytes()
@@ -123,24 +153,71 @@ func (m *Manifest) add(words []string) error {
 		}
 		m.Dirs = append(m.Dirs, d)
 		return checkPath(d.Path)
-	case words[0] == "file" && len(words) == 4:
-		sum, err := hex.DecodeString(words[1])
-		if err != nil || len(sum) != sha256.Size {
-			return errors.New("no SHA-256 digest")
-		}
-		mode, err := parseMode(words[2])
+	case (words[0] == "file" || words[0] == "config") && len(words) == 4:
+		f, err := parseFile(words)
 		if err != nil {
 			return err
 		}
-		f := File{words[3], mode, [sha256.Size]byte(sum)}
-		if slices.ContainsFunc(m.Files, func(other File) bool { return other.Path == f.Path }) {
+		if slices.ContainsFunc(m.all(), func(other File) bool { return other.Path == f.Path }) {
 			return fmt.Errorf("the path %q twice", f.Path)
 		}
-		m.Files = append(m.Files, f)
+		if words[0] == "file" {
+			m.Files = append(m.Files, f)
+		} else {
+			m.Configs = append(m.Configs, f)
+		}
 		return checkPath(f.Path)
+	case words[0] == "user" && len(words) == 2:
+		m.Users = append(m.Users, words[1])
+		return checkUser(words[1])
+	case (words[0] == needVerb || words[0] == wantVerb) && len(words) == 3:
+		if !Plain(words[1], ".+-") || !strings.HasPrefix(words[2], "/") || !Plain(words[2], "._+-/") {
+			return errors.New("no package and file of its")
+		}
+		m.Needs = append(m.Needs, Need{words[1], words[2], words[0] == wantVerb})
+		return nil
+	case words[0] == "unit" && len(words) == 2:
+		m.Units = append(m.Units, words[1])
+		if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == unitDir+"/"+words[1] }) {
+			return fmt.Errorf("the unit %q is not among the files", words[1])
+		}
+		return nil
 	}
 	return errors.New("it says nothing that a manifest does")
 }
+
+const needVerb, wantVerb = "need", "want"
+
+func (n Need) verb() string {
+	if n.Optional {
+		return wantVerb
+	}
+	return needVerb
+}
+
+// all are the files that a package has the content of.
+func (m *Manifest) all() []File { return slices.Concat(m.Files, m.Configs) }
+
+// parseFile takes the words of a file's line.
+func parseFile(words []string) (File, error) {
+	sum, err := hex.DecodeString(words[1])
+	if err != nil || len(sum) != sha256.Size {
+		return File{}, errors.New("no SHA-256 digest")
+	}
+	mode, err := parseMode(words[2])
+	return File{words[3], mode, [sha256.Size]byte(sum)}, err
+}
+
+// checkUser wants one of the users that components may make.
+func checkUser(name string) error {
+	if name != engineUser {
+		return fmt.Errorf("the user %q is none for components", name)
+	}
+	return nil
+}
+
+// engineUser is whom model servers run as.
+const engineUser = "ovsa-engine"
 
 func parseMode(s string) (uint32, error) {
 	mode, err := strconv.ParseUint(s, 8, 16)
@@ -150,15 +227,18 @@ func parseMode(s string) (uint32, error) {
 	return uint32(mode), nil
 }
 
+// unitDir is where components have their units.
+const unitDir = "/usr/local/lib/systemd/system"
+
 // checkPath wants a plain path in a place for components.
 func checkPath(p string) error {
 	if path.Clean(p) != p || !Plain(p, "._-/") {
 		return fmt.Errorf("the path %q", p)
 	}
-	const units = "/usr/local/lib/systemd"
 	switch {
-	case p == "/opt/ovsa", strings.HasPrefix(p, "/opt/ovsa/"),
-		p == units, p == units+"/system", p == units+"/system/license_server.service":
+	case p == "/opt/ovsa", strings.HasPrefix(p, "/opt/ovsa/"), p == "/var/OVSA", p == "/var/OVSA/Modelserver", p == path.Dir(unitDir), p == unitDir:
+		return nil
+	case path.Dir(p) == unitDir && slices.Contains([]string{"license_server.service", "license_server-init.service", "ovsaruntime.service", "ovsaruntime-init.service"}, path.Base(p)):
 		return nil
 	}
 	return fmt.Errorf("the path %q is none for components", p)

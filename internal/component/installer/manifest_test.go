@@ -15,9 +15,18 @@ func whole(lines ...string) string {
 
 func TestParseManifest(t *testing.T) {
 	for name, tt := range map[string]struct{ text, fails string }{
-		"least":               {whole(), ""},
-		"all":                 {whole("dir 0755 root /opt/ovsa", "dir 1770 root:ovsa /opt/ovsa/DB", "dir 0700 ovsa /opt/ovsa/certs", "file "+sum+" 0755 /opt/ovsa/bin/x"), ""},
-		"unit":                {whole("dir 0755 root /usr/local/lib/systemd/system", "file "+sum+" 0644 /usr/local/lib/systemd/system/license_server.service"), ""},
+		"least": {whole(), ""},
+		"all":   {whole("dir 0755 root /opt/ovsa", "dir 1770 root:ovsa /opt/ovsa/DB", "dir 0700 ovsa /opt/ovsa/certs", "file "+sum+" 0755 /opt/ovsa/bin/x"), ""},
+		"unit":  {whole("dir 0755 root /usr/local/lib/systemd/system", "file "+sum+" 0644 /usr/local/lib/systemd/system/license_server.service"), ""},
+		"more": {whole("user ovsa-engine", "need nginx-light /usr/sbin/nginx", "want libonnxruntime1.21 /usr/lib/libonnxruntime.so.1.21", "dir 0755 root /opt/ovsa",
+			"file "+sum+" 0644 /usr/local/lib/systemd/system/ovsaruntime.service", "config "+sum+" 0644 /opt/ovsa/sample.json", "unit ovsaruntime.service"), ""},
+		"another user":        {whole("user daemon"), `the user "daemon" is none for components`},
+		"a need of no file":   {whole("need nginx-light"), "it says nothing"},
+		"a need like options": {whole("need nginx;x /usr/sbin/nginx"), "no package"},
+		"a relative need":     {whole("need nginx-light nginx"), "no package"},
+		"a unit of others":    {whole("unit sshd.service"), `the unit "sshd.service" is not among the files`},
+		"a config elsewhere":  {whole("config " + sum + " 0644 /etc/sample.json"), "none for components"},
+		"a config and a file": {whole("file "+sum+" 0644 /opt/ovsa/x", "config "+sum+" 0644 /opt/ovsa/x"), "twice"},
 		"empty":               {"", "another version"},
 		"another version":     {strings.Replace(whole(), "manifest 1", "manifest 2", 1), "another version"},
 		"cut":                 {strings.TrimSuffix(whole(), "end\n"), "not whole"},

@@ -41,7 +41,7 @@ func open(dir string, whole bool) (_ *unpacked, err error) {
 			root.Close()
 		}
 	}()
-	for _, f := range m.Files {
+	for _, f := range m.all() {
 		info, err := root.Lstat(content(f))
 		if err != nil || !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%s is missing from the package", f.Path)
@@ -56,7 +56,7 @@ func open(dir string, whole bool) (_ *unpacked, err error) {
 // check wants the content that the manifest has the digests of, and no more.
 func (p *unpacked) check() error {
 	known := make(map[string]bool)
-	for _, f := range p.Files {
+	for _, f := range p.all() {
 		known[content(f)] = true
 	}
 	err := fs.WalkDir(p.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
@@ -68,7 +68,7 @@ func (p *unpacked) check() error {
 	if err != nil {
 		return err
 	}
-	for _, f := range p.Files {
+	for _, f := range p.all() {
 		if err := p.checkFile(f); err != nil {
 			return err
 		}

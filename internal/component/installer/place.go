@@ -16,24 +16,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
-// findUser finds User, and makes it where there is none: without a password.
-func (in *installation) findUser(ctx context.Context) error {
+// findUsers finds User and those of the package, and makes those that there are not:
+// without a password.
+func (in *installation) findUsers(ctx context.Context) error {
 	if in.Dest != "" {
 		return nil
 	}
-	u, err := user.Lookup(string(User))
-	if errors.As(err, new(user.UnknownUserError)) {
-		err = run.Cmd{Path: "useradd", Args: []string{"--create-home", "--shell", "/bin/bash", string(User)}}.Run(ctx)
-		if err == nil {
-			u, err = user.Lookup(string(User))
+	for _, name := range in.pkg.Users {
+		if _, err := findUser(ctx, name, "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"); err != nil {
+			return err
 		}
 	}
+	u, err := findUser(ctx, string(User), "--create-home", "--shell", "/bin/bash")
 	if err != nil {
-		return fmt.Errorf("find the user %q: %w", User, err)
+		return err
 	}
 	in.uid, err = strconv.Atoi(u.Uid)
 	if err != nil {
@@ -41,6 +40,20 @@ func (in *installation) findUser(ctx context.Context) error {
 	}
 	in.gid, err = strconv.Atoi(u.Gid)
 	return err
+}
+
+func findUser(ctx context.Context, name string, options ...string) (*user.User, error) {
+	u, err := user.Lookup(name)
+	if errors.As(err, new(user.UnknownUserError)) {
+		err = run.Cmd{Path: "useradd", Args: append(options, name)}.Run(ctx)
+		if err == nil {
+			u, err = user.Lookup(name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the user %q: %w", name, err)
+	}
+	return u, nil
 }
 
 func (in *installation) ids(o Owner) (uid, gid int) {
@@ -78,7 +91,7 @@ func (in *installation) dir(d Dir) error {
 	if err := unix.Fchmod(int(f.Fd()), d.Mode); err != nil {
 		return err
 	}
-	return in.clean(path, newPrefix+"*")
+	return errors.Join(in.clean(path, newPrefix+"*"), in.clean(path, oldPrefix+"*"))
 }
 
 // newPrefix starts the names of files that are not in their place yet.
@@ -113,21 +126,30 @@ func matching(dir, pattern string) ([]string, error) {
 
 // change is a file that is complete at from and goes to to, on the same file
 // system.
-type change struct{ from, to string }
+type change struct {
+	from, to string
+	path     string // as the manifest has it
+	config   bool
+}
 
 // stage finds the files that differ and puts each where it can be renamed from.
 func (in *installation) stage() ([]change, error) {
 	var all []change
-	for _, f := range in.pkg.Files {
-		c := change{filepath.Join(in.Package, "root", f.Path), filepath.Join(in.Dest, f.Path)}
+	add := func(f File, config bool) error {
+		c := change{from: filepath.Join(in.Package, "root", f.Path), to: filepath.Join(in.Dest, f.Path), path: f.Path, config: config}
 		same, exists, err := in.same(f, c.to)
-		if err == nil && !same {
-			in.changes(f.Path, exists)
-			if !in.movable(f, c) {
-				c.from, err = in.copy(f, filepath.Dir(c.to))
-			}
-			all = append(all, c)
+		if err != nil || same || config && exists {
+			return err
 		}
+		in.changes(f.Path, exists)
+		if config || !in.movable(f, c) {
+			c.from, err = in.copy(f, filepath.Dir(c.to), config)
+		}
+		all = append(all, c)
+		return err
+	}
+	for i, f := range in.pkg.all() {
+		err := add(f, i >= len(in.pkg.Files))
 		if err != nil {
 			return nil, fmt.Errorf("install %q: %w", f.Path, err)
 		}
@@ -200,8 +222,8 @@ func (in *installation) movable(f File, c change) bool {
 		source.Dev == target.Dev && in.right(&source, f.Mode)
 }
 
-// copy makes a file's copy in dir.
-func (in *installation) copy(f File, dir string) (string, error) {
+// copy makes a file's copy in dir, which is User's when it is one to edit.
+func (in *installation) copy(f File, dir string, users bool) (string, error) {
 	source, err := in.pkg.root.Open(content(f))
 	if err != nil {
 		return "", err
@@ -213,7 +235,11 @@ func (in *installation) copy(f File, dir string) (string, error) {
 	}
 	_, err = io.Copy(out, source)
 	if err == nil && in.Dest == "" {
-		err = out.Chown(0, 0)
+		owner := Root
+		if users {
+			owner = User
+		}
+		err = out.Chown(in.ids(owner))
 	}
 	if err == nil {
 		err = unix.Fchmod(int(out.Fd()), f.Mode)
@@ -239,12 +265,7 @@ func (in *installation) place(changes []change) error {
 		}
 		dirs[filepath.Dir(c.to)] = true
 	}
-	for dir := range dirs {
-		if err := atomicfile.SyncDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return syncDirs(dirs)
 }
 
 func syncFile(path string) error {
@@ -264,13 +285,14 @@ func (in *installation) record() error {
 		SHA256 string `json:"sha256"`
 	}
 	r := struct {
-		Format   int    `json:"format"`
-		Name     string `json:"name"`
-		Version  string `json:"version"`
-		Package  string `json:"package_sha256"`
-		Manifest string `json:"manifest_sha256"`
-		Files    []file `json:"files"`
-	}{1, in.pkg.Name, in.pkg.Version, in.Digest, hex.EncodeToString(sum[:]), nil}
+		Format   int      `json:"format"`
+		Name     string   `json:"name"`
+		Version  string   `json:"version"`
+		Package  string   `json:"package_sha256"`
+		Manifest string   `json:"manifest_sha256"`
+		Files    []file   `json:"files"`
+		Units    []string `json:"units,omitempty"` // that were enabled once
+	}{1, in.pkg.Name, in.pkg.Version, in.Digest, hex.EncodeToString(sum[:]), nil, in.enabled}
 	for _, f := range in.pkg.Files {
 		r.Files = append(r.Files, file{f.Path, fmt.Sprintf("%04o", f.Mode), hex.EncodeToString(f.Sum[:])})
 	}
