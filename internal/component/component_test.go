@@ -223,7 +223,8 @@ func TestMain(m *testing.M) {
 }
 
 // programs stands in for the guest programs but the installer: copies of one file,
-// the test's own idea of a static program when it is "".
+// the test's own idea of a static program when it is "", and one of the distribution's
+// for what is linked with the C library.
 func programs(t *testing.T, source string) string {
 	t.Helper()
 	data := staticELF()
@@ -235,6 +236,9 @@ func programs(t *testing.T, source string) string {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ovsa-engine"), read(t, "/usr/bin/true"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	for _, f := range components.Layouts()["openvino"].Files {
 		path := filepath.Join(dir, "openvino", f.Library)

@@ -125,6 +125,7 @@ func modelHosting() Layout {
 		File{Path: "/opt/ovsa/kvm/example_runtime/README", Mode: 0o644, Asset: "example_runtime-README"},
 		File{Path: "/opt/ovsa/kvm/example_runtime/start_secure_ovsa_model_server.sh", Mode: 0o755, Asset: "start_secure_ovsa_model_server.sh"},
 		File{Path: "/opt/ovsa/kvm/example_runtime/generate_certs.sh", Mode: 0o755, Asset: "generate_certs.sh"},
+		File{Path: "/opt/ovsa/kvm/bin/ovsa-engine", Mode: 0o755, Program: "ovsa-engine", Dynamic: true},
 		unit("ovsaruntime-init.service"),
 		unit("ovsaruntime.service"),
 	)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
@@ -21,8 +22,10 @@ import (
 	"github.com/ovsactl/ovsactl/templates/front"
 )
 
-// off is the address of what is to listen nowhere.
-const off = "off"
+const (
+	off      = "off"  // the address of what is to listen nowhere
+	autoGRPC = "auto" // that of the guide, with an engine that is known to speak gRPC
+)
 
 // The files of the front.
 const (
@@ -38,7 +41,7 @@ func frontFlags() []guestcli.Flag {
 	}
 	return []guestcli.Flag{
 		setting("front", "ADDRESS", guestcli.Plain, ":2225", `where nginx takes HTTP/1.1 for the program, over TLS with certificates of both ends; "off" for nowhere`),
-		setting("front-grpc", "ADDRESS", guestcli.Plain, off, `where it takes gRPC: the guide's is :3335; "off" for nowhere`),
+		setting("front-grpc", "ADDRESS", guestcli.Plain, autoGRPC, `where it takes gRPC; "off" for nowhere; "auto" is :3335 with the engine of ours, and nowhere with another program`),
 		certsFlag("the front's server.pem, server.key, client_ca.pem and, where there is one, client.crl: see gencerts"),
 		setting("max-body", "BYTES", guestcli.Number, "67108864", "how long a client's request may be"),
 		setting("max-connections", "N", guestcli.Number, "1024", "connections of clients at the same time, for each core"),
@@ -63,6 +66,12 @@ func (s session) behindFront(engine hosting.Engine, command hosting.Command, loo
 		to   *string
 	}{{"front", &o.REST}, {"front-grpc", &o.GRPC}} {
 		address := s.Text(at.flag)
+		if address == autoGRPC && at.flag == "front-grpc" {
+			address = off
+			if strings.HasPrefix(command.GRPC, "unix:") {
+				address = ":3335"
+			}
+		}
 		if address == off {
 			continue
 		}

@@ -104,7 +104,7 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 		return err
 	}
 	// Another authority's certificate is there without its key: it knows its clients.
-	if (&pair{path: filepath.Join(dir, caName)}).foreign() {
+	if !c.Has("client") && (&pair{path: filepath.Join(dir, caName)}).foreign() {
 		return reportCerts(c, dir, made)
 	}
 	ca, err := make(caName, false, authorityTemplate(), nil)

@@ -88,7 +88,8 @@ func TestGencerts(t *testing.T) {
 	if err := os.Rename(key, key+".away"); err != nil {
 		t.Fatal(err)
 	}
-	gencerts(1, "it is another's authority")
+	gencerts(0, "everything is there")
+	gencerts(1, "it is another's authority", "-client", "bob")
 	gencerts(1, "hint: whoever made the client's certificate revokes it", "-revoke", "alice")
 	if read("client_ca.pem") != ca {
 		t.Error("another's authority is gone")
