@@ -41,7 +41,6 @@ type made struct {
 	port  int // the number of its output
 	shape []int64
 	elem  string
-	names string
 }
 
 // files are the model's.
