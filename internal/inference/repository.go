@@ -200,6 +200,14 @@ func (v *Version) Infer(ctx context.Context, inputs []Tensor, outputs []string) 
 	if err != nil {
 		return nil, fmt.Errorf("run model %q: %w", v.Name, err)
 	}
+	if len(answer) != len(wanted) {
+		return nil, fmt.Errorf("run model %q: it has %d outputs, of %d", v.Name, len(answer), len(wanted))
+	}
+	for _, t := range answer {
+		if err := t.Check(); err != nil { // that is not who asked: not ErrInvalid
+			return nil, fmt.Errorf("run model %q: an output is wrong: %s", v.Name, err.Error())
+		}
+	}
 	return answer, nil
 }
 

@@ -103,6 +103,8 @@ func (t Tensor) Check() error {
 		err = fmt.Errorf("%w: it has no type", ErrInvalid)
 	case int64(len(t.Data)) != n*int64(size):
 		err = fmt.Errorf("%w: it has %d bytes, and shape %v of %s takes %d", ErrInvalid, len(t.Data), t.Shape, t.Type, n*int64(size))
+	case t.Type == Bool && slices.ContainsFunc(t.Data, func(b byte) bool { return b > 1 }): // libraries in C++ may do anything then
+		err = fmt.Errorf("%w: it has a BOOL that is neither 0 nor 1", ErrInvalid)
 	}
 	if err != nil {
 		return fmt.Errorf("tensor %q: %w", t.Name, err)

@@ -60,6 +60,7 @@ func TestOwners(t *testing.T) {
 		{"golang.org/x/crypto/ssh", []string{"internal/remote"}, "internal/remote"},
 		{"github.com/pkg/sftp", []string{"internal/remote"}, "internal/remote"},
 		{"github.com/google/go-tpm", []string{"vtpm", "cmd/ovsaruntime"}, "vtpm and the guest program"},
+		{"google.golang.org/grpc", []string{"internal/inference", "cmd"}, "internal/inference, and what serves it"},
 		{"github.com/spf13/cobra", []string{"cmd"}, "cmd"},
 	}
 	for _, p := range list(t) {
@@ -135,6 +136,22 @@ func TestPure(t *testing.T) {
 		for _, imp := range p.Imports {
 			if imp == "os" || imp == "net" || strings.HasPrefix(imp, "net/") && imp != "net/netip" || imp == "io/ioutil" {
 				t.Errorf("%s imports %s: it is pure", p.name(), imp)
+			}
+		}
+	}
+}
+
+// TestInference: what a model server is about knows no protocol, and protocols do not
+// know each other.
+func TestInference(t *testing.T) {
+	const root = "internal/inference"
+	for _, p := range list(t) {
+		if p.name() == root && slices.ContainsFunc(p.Deps, func(dep string) bool { return strings.HasPrefix(dep, module) || under(dep, "google.golang.org/grpc") }) {
+			t.Errorf("%s depends on more than what comes with Go", p.name())
+		}
+		for from, to := range map[string]string{"kserve": "tfserving", "tfserving": "kserve"} {
+			if under(p.name(), root+"/"+from) && slices.ContainsFunc(p.Deps, func(dep string) bool { return under(dep, module+root+"/"+to) }) {
+				t.Errorf("%s depends on %s", p.name(), to)
 			}
 		}
 	}

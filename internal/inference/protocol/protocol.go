@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,6 +33,18 @@ var (
 	// ErrEncoding says that a body is encoded in a way that is not known.
 	ErrEncoding = errors.New("unsupported content encoding")
 )
+
+// maxMessage is how long what an error says may be: it may repeat what was asked, and
+// gRPC has it in a header.
+const maxMessage = 2048
+
+func message(err error) string {
+	text := err.Error()
+	if len(text) > maxMessage {
+		text = text[:maxMessage] + "..."
+	}
+	return strings.ToValidUTF8(text, "?")
+}
 
 // errors and what they are called, the first that fits.
 var kinds = []struct {
@@ -55,7 +68,7 @@ var kinds = []struct {
 func Status(err error) error {
 	for _, k := range kinds {
 		if k.err == nil || errors.Is(err, k.err) {
-			return status.Error(k.code, err.Error())
+			return status.Error(k.code, message(err))
 		}
 	}
 	return nil
@@ -65,7 +78,7 @@ func Status(err error) error {
 func Fail(w http.ResponseWriter, err error) {
 	for _, k := range kinds {
 		if k.err == nil || errors.Is(err, k.err) {
-			JSON(w, k.http, map[string]string{"error": err.Error()})
+			JSON(w, k.http, map[string]string{"error": message(err)})
 			return
 		}
 	}

@@ -112,3 +112,15 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestLongErrors: what was asked may be long, and what is answered is not.
+func TestLongErrors(t *testing.T) {
+	err := fmt.Errorf("input %q is missing", strings.Repeat("é", 1<<20))
+	w := httptest.NewRecorder()
+	Fail(w, err)
+	for what, n := range map[string]int{"HTTP": w.Body.Len(), "gRPC": len(status.Convert(Status(err)).Message())} {
+		if n < 2000 || n > 2100 {
+			t.Errorf("over %s it has %d bytes", what, n)
+		}
+	}
+}

@@ -146,9 +146,6 @@ func TestNotText(t *testing.T) {
 			t.Errorf("%s: %v", tensor.Type, err)
 		}
 	}
-	if _, err := NewValues(inference.Tensor{Type: inference.Float32, Shape: []int64{2}, Data: []byte{0, 0, 0, 0}}); err == nil {
-		t.Error("a tensor that has not what it says is written")
-	}
 }
 
 // FuzzSkip: what it takes is JSON, and what is JSON it takes, but for what it refuses

@@ -228,6 +228,7 @@ def test_too_large():
     fails("413", "too large", lambda: http().infer("echo_fp32", inputs(th, x=("FP32", x))))
     fails("413", "too large", lambda: http().infer("echo_fp32", inputs(th, x=("FP32", x)), request_compression_algorithm="gzip"))
     fails("StatusCode.RESOURCE_EXHAUSTED", "larger than max", lambda: grpc().infer("echo_fp32", inputs(tg, x=("FP32", x))))
+    fails("StatusCode.RESOURCE_EXHAUSTED", "larger than", lambda: grpc().infer("echo_fp32", inputs(tg, x=("FP32", x)), compression_algorithm="gzip"))
 
 
 def test_parameters_and_concurrency():
