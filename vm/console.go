@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"libvirt.org/go/libvirt"
+
+	"github.com/ovsactl/ovsactl/internal/sleep"
 )
 
 // ConsoleEscape is the byte, Ctrl-], that ends a console session.
@@ -117,7 +119,7 @@ func send(ctx context.Context, stream *libvirt.Stream, data []byte) error {
 			data = data[n:]
 			continue
 		}
-		if err := sleep(ctx, time.Millisecond); err != nil {
+		if err := sleep.For(ctx, time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"libvirt.org/go/libvirt"
+
+	"github.com/ovsactl/ovsactl/internal/sleep"
 )
 
 // Options are what a Host needs besides its URI.
@@ -179,7 +181,7 @@ func (h *Host) reconnect(ctx context.Context) error {
 		if err == nil || errors.Is(err, errClosed) {
 			return err
 		}
-		if sleep(ctx, pollInterval) != nil {
+		if sleep.For(ctx, pollInterval) != nil {
 			return err
 		}
 	}
@@ -206,17 +208,6 @@ func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	case <-ctx.Done():
 		var zero T
 		return zero, context.Cause(ctx)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"libvirt.org/go/libvirt"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/sleep"
 )
 
 // HostKeys waits until the guest has announced its SSH host keys on the
@@ -29,7 +30,7 @@ func (h *Host) HostKeys(ctx context.Context, name string) ([]string, error) {
 		}
 		// The stream ended and the guest runs: it was rebooted, or its port was
 		// taken from us.
-		if err := sleep(ctx, pollInterval); err != nil {
+		if err := sleep.For(ctx, pollInterval); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +85,7 @@ func recv(ctx context.Context, stream *libvirt.Stream, buf []byte) (int, error) 
 		if err != nil || n != blocked {
 			return max(n, 0), err
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := sleep.For(ctx, wait); err != nil {
 			return 0, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/sleep"
 )
 
 // EnsurePool makes a directory pool that libvirt starts by itself, or takes the
@@ -181,7 +182,7 @@ func refresh(ctx context.Context, p *libvirt.StoragePool) error {
 		if !isCode(err, libvirt.ERR_INTERNAL_ERROR) || !strings.Contains(err.Error(), "asynchronous jobs") {
 			return err
 		}
-		if sleep(ctx, poolBusy) != nil {
+		if sleep.For(ctx, poolBusy) != nil {
 			return err
 		}
 	}

@@ -23,3 +23,12 @@ func (l *Log) String() string {
 	defer l.mu.Unlock()
 	return string(l.text)
 }
+
+// Take is String, and forgets all of it.
+func (l *Log) Take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := string(l.text)
+	l.text = nil
+	return text
+}

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/ovsactl/ovsactl/internal/sleep"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 	"github.com/ovsactl/ovsactl/vtpm/guest"
@@ -85,7 +86,7 @@ func Acquire(ctx context.Context, l licensing.Licence, c Customer, o Options) (*
 		if !again {
 			break
 		}
-		if err := wait(ctx, pause(round)); err != nil {
+		if err := sleep.For(ctx, pause(round)); err != nil {
 			errs = append(errs, err)
 			break
 		}
@@ -120,15 +121,4 @@ func pause(failures int) time.Duration {
 		d = min(maxPause, firstPause<<failures)
 	}
 	return d/2 + rand.N(d/2)
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ovsactl/ovsactl/internal/sleep"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
 )
@@ -107,7 +108,7 @@ func (l *Lease) Keep(ctx context.Context) error {
 		if failures > 0 {
 			next = min(pause(failures-1), left)
 		}
-		if err := wait(ctx, next); err != nil {
+		if err := sleep.For(ctx, next); err != nil {
 			return err
 		}
 		switch err := l.Renew(ctx); {

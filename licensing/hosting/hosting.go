@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ovsactl/ovsactl/internal/sleep"
 	"github.com/ovsactl/ovsactl/licensing/model"
 )
 
@@ -271,12 +272,7 @@ func (h *Host) wait(ctx context.Context, failures int) {
 	if failures < 16 {
 		d = min(d, h.opts.Again<<failures)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	sleep.For(ctx, d) // whoever waits looks at ctx itself
 }
 
 // give lets a version be served.

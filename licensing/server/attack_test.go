@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ovsactl/ovsactl/internal/testlog"
 	"github.com/ovsactl/ovsactl/licensing"
 	"github.com/ovsactl/ovsactl/licensing/client"
 	"github.com/ovsactl/ovsactl/licensing/exchange"
@@ -24,29 +25,10 @@ const (
 	vmB = "0b5e7a52-9f6a-4a63-8c11-0e8f4a6d2b22"
 )
 
-// log keeps what a server says of its decisions.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
-}
-
 // sold is a world with a running guest to whom a licence was sold.
 type sold struct {
 	*licensetest.World
-	log     *log
+	log     *testlog.Log
 	guest   licensetest.Guest
 	licence licensing.Licence
 }
@@ -58,7 +40,7 @@ var generous = server.Limits{
 
 func sell(t *testing.T, terms licensing.Terms, o server.Options) sold {
 	t.Helper()
-	s := sold{log: &log{}}
+	s := sold{log: new(testlog.Log)}
 	o.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	if o.Limits == (server.Limits{}) {
 		o.Limits = generous
@@ -87,7 +69,7 @@ func (s *sold) good(t *testing.T, g licensetest.Guest) *client.Lease {
 	t.Helper()
 	lease, err := s.acquire(t, g)
 	if err != nil {
-		t.Fatal(err, s.log.take())
+		t.Fatal(err, s.log.Take())
 	}
 	return lease
 }
@@ -95,14 +77,14 @@ func (s *sold) good(t *testing.T, g licensetest.Guest) *client.Lease {
 // refused insists on a code and that the log, but not the client, hears why.
 func (s *sold) refused(t *testing.T, g licensetest.Guest, code exchange.Code, cause string) {
 	t.Helper()
-	s.log.take()
+	s.log.Take()
 	_, err := s.acquire(t, g)
 	var p *exchange.Problem
 	if !errors.As(err, &p) || p.Code != code {
-		t.Errorf("got %v, want %s: %s", err, code, s.log.take())
+		t.Errorf("got %v, want %s: %s", err, code, s.log.Take())
 		return
 	}
-	if log := s.log.take(); !strings.Contains(log, cause) {
+	if log := s.log.Take(); !strings.Contains(log, cause) {
 		t.Errorf("the log does not say %q: %s", cause, log)
 	}
 	if cause != "" && code == exchange.NotAllowed && strings.Contains(err.Error(), cause) {

@@ -42,7 +42,7 @@ func TestDishonestRenewals(t *testing.T) {
 				t.Errorf("%s: renewed: %v", name, err)
 			}
 			s.Tamper(nil)
-			s.log.take()
+			s.log.Take()
 			if _, err := s.acquire(t, other); err == nil {
 				t.Errorf("%s on %s: the guest's place is free", name, path)
 			}
