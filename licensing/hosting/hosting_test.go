@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, hosting.Launch(os.Args[2:]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "hog" {
+		hog(os.Args[2])
+	}
 	os.Exit(m.Run())
 }
 
@@ -129,7 +132,6 @@ type world struct {
 	url  string
 	data []byte
 	log  *testlog.Log
-	in   *os.File // the control group in which engines begin; nil: the test's
 	read modelfs.Counters
 	end  func()
 }
@@ -176,16 +178,16 @@ func (w *world) run(o hosting.Options) {
 // start starts a host of models, each with its versions.
 func start(t *testing.T, command []string, models map[string][]string) *world {
 	t.Helper()
-	return startIn(t, nil, command, models)
+	need.Programs(t, "/usr/bin/python3")
+	return startAs(t, func(c hosting.Command) hosting.Engine { return c }, command, models)
 }
 
-// startIn is start for engines that begin in a control group.
-func startIn(t *testing.T, group *os.File, command []string, models map[string][]string) *world {
+// startAs is start with another engine made of the command.
+func startAs(t *testing.T, engine func(hosting.Command) hosting.Engine, command []string, models map[string][]string) *world {
 	t.Helper()
 	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	need.Programs(t, "/dev/fuse")
 	w := newWorld(t)
-	w.in = group
 	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -211,7 +213,7 @@ func startIn(t *testing.T, group *os.File, command []string, models map[string][
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.run(hosting.Options{
 		Models: configs, Licensor: w.licensor, Log: log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
-		Engine: hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log, Cgroup: w.in, Counters: &w.read},
+		Engine: engine(hosting.Command{Args: command, Port: number, Dir: w.dir, UID: nobody, GID: nobody, Launcher: []string{os.Args[0], "launch"}, Log: log, Counters: &w.read}),
 	})
 	return w
 }
