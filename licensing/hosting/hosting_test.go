@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, hosting.Launch(os.Args[2:]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "hog" {
+		hog(os.Args[2])
+	}
 	os.Exit(m.Run())
 }
 
@@ -177,6 +180,7 @@ func (w *world) run(o hosting.Options) {
 // start starts a host of models, each with its versions.
 func start(t *testing.T, command []string, models map[string][]string) *world {
 	t.Helper()
+	need.Programs(t, "/usr/bin/python3")
 	return startWith(t, hosting.Command{Args: command}, models)
 }
 
@@ -184,8 +188,14 @@ func start(t *testing.T, command []string, models map[string][]string) *world {
 // address.
 func startWith(t *testing.T, c hosting.Command, models map[string][]string) *world {
 	t.Helper()
+	return startAs(t, func(c hosting.Command) hosting.Engine { return c }, c, models)
+}
+
+// startAs is startWith another engine made of the command.
+func startAs(t *testing.T, engine func(hosting.Command) hosting.Engine, c hosting.Command, models map[string][]string) *world {
+	t.Helper()
 	need.Root(t)
-	need.Programs(t, "/dev/fuse", "/usr/bin/python3")
+	need.Programs(t, "/dev/fuse")
 	w := newWorld(t)
 	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -212,7 +222,7 @@ func startWith(t *testing.T, c hosting.Command, models map[string][]string) *wor
 	}
 	w.run(hosting.Options{
 		Models: configs, Licensor: w.licensor, Log: c.Log, Again: 50 * time.Millisecond, MaxAgain: 200 * time.Millisecond, Look: 50 * time.Millisecond, Settle: 2 * time.Second,
-		Engine: c,
+		Engine: engine(c),
 	})
 	return w
 }

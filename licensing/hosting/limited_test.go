@@ -2,17 +2,23 @@ package hosting_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ovsactl/ovsactl/internal/cgroup"
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/licensing/hosting"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
 )
 
 // group is a control group in which something is killed, or not.
@@ -101,6 +107,7 @@ func TestEngineBeginsInItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer group.Close()
+	need.Programs(t, "/usr/bin/python3")
 	w := startWith(t, hosting.Command{Cgroup: group, Args: []string{"/usr/bin/python3", "-c", `
 import http.server, sys
 class H(http.server.BaseHTTPRequestHandler):
@@ -116,4 +123,87 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
 	if left, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || len(left) > 0 {
 		t.Errorf("there are %s, %v", left, err)
 	}
+}
+
+// hog is an engine that takes a lot of memory when somebody asks it.
+func hog(port string) {
+	err := http.ListenAndServe("127.0.0.1:"+port, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/use" {
+			b := make([]byte, 512<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			fmt.Fprintln(w, len(b))
+		}
+	}))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// An engine that uses more than its limit is killed with that as the reason, and comes
+// back.
+func TestEngineIsKilledForItsMemory(t *testing.T) {
+	need.Root(t)
+	groups := delegated(t)
+	program := filepath.Join(licensetest.ProgramDir(t), "hog")
+	licensetest.CopyProgram(t, os.Args[0], program)
+	var kills atomic.Uint64
+	const limit = 128 << 20
+	w := startAs(t, func(c hosting.Command) hosting.Engine {
+		return hosting.Limited{
+			Engine: func(group *os.File) hosting.Engine { c.Cgroup = group; return c },
+			Group:  func() (hosting.Group, error) { return groups.New("engine", limit) },
+			Memory: limit, Kills: &kills, Log: c.Log,
+		}
+	}, hosting.Command{Args: []string{program, "hog", "{port}"}}, map[string][]string{"face": {"1"}})
+	w.until("face/1 ready, engine ready")
+	if code, body := w.get("/use"); code == 200 {
+		t.Errorf("it uses %s bytes", body)
+	}
+	for end := time.Now().Add(20 * time.Second); kills.Load() == 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.until("face/1 ready, engine ready")
+	if log := w.log.String(); kills.Load() != 1 || !strings.Contains(log, "the engine used more memory than it may: its limit is 128 MiB") {
+		t.Errorf("%d kills, the log is %s", kills.Load(), log)
+	}
+	if _, engine := w.host.Status(); engine.Version < 2 {
+		t.Errorf("%+v", engine)
+	}
+}
+
+// delegated puts the test into a control group that is its own to divide, until it ends.
+func delegated(t *testing.T) cgroup.Divided {
+	t.Helper()
+	before, err := cgroup.Self()
+	if err != nil {
+		need.Absent(t, "cgroup2", err.Error())
+	}
+	if text, err := os.ReadFile(filepath.Join(before.Dir(), "cgroup.controllers")); err != nil || !strings.Contains(string(text), "memory") {
+		need.Absent(t, "cgroup2", "control groups of version 2 do not limit memory here")
+	}
+	unit, err := os.MkdirTemp(before.Dir(), "ovsa-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enter := func(dir string) error {
+		return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(enter(before.Dir()), os.Remove(filepath.Join(unit, "runtime")), os.Remove(unit)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(os.WriteFile(filepath.Join(before.Dir(), "cgroup.subtree_control"), []byte("+memory"), 0), unix.Setxattr(unit, "trusted.delegate", []byte("1"), 0), enter(unit)); err != nil {
+		t.Fatal(err)
+	}
+	self, err := cgroup.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := cgroup.Divide(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return groups
 }

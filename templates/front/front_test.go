@@ -25,7 +25,26 @@ func TestRender(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
+	for _, not := range []string{"ssl_crl", "limit_"} {
+		if strings.Contains(string(text), not) {
+			t.Errorf("%q in\n%s", not, text)
+		}
+	}
 	o := good()
+	o.Revoked, o.PerClient, o.Rate, o.Burst = true, 16, 90, 7
+	text, err = o.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"ssl_crl /var/OVSA/Modelserver/client.crl;", "limit_conn_zone $ssl_client_s_dn ", "limit_conn at_once 16;", "limit_req_zone $ssl_client_s_dn zone=rate:1m rate=90r/m;",
+		"limit_req zone=rate burst=7 nodelay;", "worker_shutdown_timeout 60000ms;",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	o = good()
 	o.GRPC = ""
 	if text, err := o.Render(); err != nil || strings.Contains(string(text), "http2") {
 		t.Errorf("without gRPC: %v\n%s", err, text)

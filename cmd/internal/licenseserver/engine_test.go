@@ -21,6 +21,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/inference/onnxtest"
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
 )
 
 // onnxRuntime is the library, as `make test-deps` fetches it.
@@ -33,12 +34,12 @@ func TestHostingEngine(t *testing.T) {
 	if _, err := os.Stat(filepath.Join("../../..", onnxRuntime)); err != nil {
 		need.Absent(t, onnxRuntime, "there is no "+onnxRuntime)
 	}
-	dir := enclosed(t)
+	dir := licensetest.ProgramDir(t)
 	if err := (run.Cmd{Path: "go", Args: []string{"build", "-o", dir, "../../ovsa-engine"}}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	place(t, os.Args[0], filepath.Join(dir, "ovsaruntime"))
-	place(t, filepath.Join("../../..", onnxRuntime), filepath.Join(dir, "libonnxruntime.so"))
+	licensetest.CopyProgram(t, os.Args[0], filepath.Join(dir, "ovsaruntime"))
+	licensetest.CopyProgram(t, filepath.Join("../../..", onnxRuntime), filepath.Join(dir, "libonnxruntime.so"))
 
 	// Another model than the guide's text.
 	for _, name := range []string{"face.dat", "face.masterlic"} {

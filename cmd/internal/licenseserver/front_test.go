@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,7 +42,7 @@ func TestHostingFront(t *testing.T) {
 		}
 	}
 	r := g.prepare("model", "Sale.lic")
-	f := r.front(certs)
+	f := r.front(certs, "-client-rate", "0.1:60")
 	r.start()
 	t.Cleanup(r.end)
 	r.until("ready")
@@ -88,6 +87,17 @@ func TestHostingFront(t *testing.T) {
 		t.Errorf("HTTP/2: %d, %s", code, body)
 	}
 
+	// A client that asks too often is told so, and others are not.
+	often := 0
+	for often = 0; often < 100; often++ {
+		if code, _ := get(client, "/controlled-access-model/1/face.xml"); code == http.StatusTooManyRequests {
+			break
+		}
+	}
+	if code, _ := get(f.client("other"), "/controlled-access-model/1/face.xml"); often == 100 || code != 200 {
+		t.Errorf("after %d requests of one client another gets %d", often, code)
+	}
+
 	// It comes back when it was killed.
 	pid, err := os.ReadFile(filepath.Join(f.dir, "nginx.pid"))
 	var number int
@@ -125,12 +135,13 @@ type front struct {
 	rest, grpc string
 }
 
-// front has the runtime's server be one that speaks HTTP/2, too, behind nginx.
-func (r *runner) front(certs string) *front {
+// front has the runtime's server be one that speaks HTTP/2, too, behind nginx, with more
+// flags.
+func (r *runner) front(certs string, flags ...string) *front {
 	t := r.g.t.(*testing.T)
 	t.Helper()
-	program := filepath.Join(enclosed(t), "h2engine")
-	place(t, os.Args[0], program)
+	program := filepath.Join(licensetest.ProgramDir(t), "h2engine")
+	licensetest.CopyProgram(t, os.Args[0], program)
 	rest, grpc, port := licensetest.FreeAddress(t), licensetest.FreeAddress(t), licensetest.FreeAddress(t)
 	_, port, _ = strings.Cut(port, ":")
 	f := &front{t: t, certs: certs, dir: filepath.Join(filepath.Dir(r.args[4]), "front"), rest: "https://" + rest, grpc: "https://" + grpc}
@@ -142,7 +153,8 @@ func (r *runner) front(certs string) *front {
 		args = append(args, a)
 	}
 	args[len(args)-3] = rest // of -front
-	r.args = append(args, "-front-grpc", grpc, "-grpc-port", port, "-certs", certs, "-max-body", "1048576", "--", program, "{models}", "{port}", "{grpc_port}")
+	r.args = append(args, "-front-grpc", grpc, "-grpc-port", port, "-certs", certs, "-max-body", "1048576")
+	r.args = append(append(r.args, flags...), "--", program, "{models}", "{port}", "{grpc_port}")
 	return f
 }
 
@@ -238,9 +250,7 @@ func TestHostingRevokedClient(t *testing.T) {
 		gencerts("made ", "-client", client)
 	}
 	r := g.prepare("model", "Sale.lic")
-	f := r.front(certs)
-	stop := slices.Index(r.args, "--")
-	r.args = slices.Concat(r.args[:stop], []string{"-max-per-client", "2"}, r.args[stop:])
+	f := r.front(certs, "-max-per-client", "2")
 	r.start()
 	t.Cleanup(r.end)
 	r.until("ready")

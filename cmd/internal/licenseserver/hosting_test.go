@@ -256,33 +256,6 @@ files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.ar
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), files).serve_forever()
 `
 
-// enclosed is a directory for programs and libraries of engines, which see nothing of
-// what is in scratch directories.
-func enclosed(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/var/lib", "ovsa-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// place copies a file that is executed.
-func place(t *testing.T, from, to string) {
-	t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // runner is `ovsaruntime serve` in the customer's guest.
 type runner struct {
 	g        *guide

@@ -50,6 +50,12 @@ func start(t *testing.T, args ...string) *running {
 // startWith is start with a service.
 func startWith(t *testing.T, service NewService, args ...string) *running {
 	t.Helper()
+	return startIn(t, nil, service, args...)
+}
+
+// startIn is startWith in an environment.
+func startIn(t *testing.T, environment map[string]string, service NewService, args ...string) *running {
+	t.Helper()
 	r := &running{t: t, dir: t.TempDir(), service: &echo{began: make(chan struct{}, 16)}, hup: make(chan os.Signal), code: make(chan int, 1)}
 	for _, name := range []string{"certs", "DB"} {
 		if err := os.Mkdir(filepath.Join(r.dir, name), 0o700); err != nil {
@@ -68,7 +74,7 @@ func startWith(t *testing.T, service NewService, args ...string) *running {
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	go func() {
-		r.code <- Program(ports).Run(ctx, guestcli.Env{Args: commandLine(args), Stderr: stderr, Getenv: func(string) string { return "" }})
+		r.code <- Program(ports).Run(ctx, guestcli.Env{Args: commandLine(args), Stderr: stderr, Getenv: func(name string) string { return environment[name] }})
 		stderr.Close()
 	}()
 	t.Cleanup(stop)
@@ -221,6 +227,33 @@ func TestServe(t *testing.T) {
 	if code := r.end(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
+}
+
+// systemd is told of the start, of a reload and of the end.
+func TestSystemdIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	hears := func(want string) {
+		t.Helper()
+		buf := make([]byte, 256)
+		socket.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if n, err := socket.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), want) {
+			t.Fatalf("%q, %v, want %s", buf[:n], err, want)
+		}
+	}
+	r := startIn(t, map[string]string{"NOTIFY_SOCKET": path}, nil)
+	hears("READY=1")
+	r.hup <- syscall.SIGHUP
+	hears("RELOADING=1\nMONOTONIC_USEC=")
+	hears("READY=1")
+	if code := r.end(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	hears("STOPPING=1")
 }
 
 func TestOldTLSIsRefused(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/lock"
 	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
@@ -47,8 +48,8 @@ func gencertsCommand(now func() time.Time) guestcli.Command {
 			guestcli.JSON(),
 		},
 		Example: "gencerts -host models.example.org 192.168.122.30",
-		Run: func(_ context.Context, c *guestcli.Call) error {
-			return gencerts(c, now())
+		Run: func(ctx context.Context, c *guestcli.Call) error {
+			return gencerts(ctx, c, now())
 		},
 	}
 }
@@ -63,15 +64,13 @@ func checkClient(flag, name string) error {
 	return nil
 }
 
-func gencerts(c *guestcli.Call, now time.Time) error {
+func gencerts(ctx context.Context, c *guestcli.Call, now time.Time) error {
+	client, revoked, dir := c.Text("client"), c.Text("revoke"), c.Text("certs")
 	if c.Has("revoke") {
-		name := c.Text("revoke")
-		if err := checkClient("revoke", name); err != nil {
+		if err := checkClient("revoke", revoked); err != nil {
 			return err
 		}
-		return revokeClient(c, c.Text("certs"), name, now)
 	}
-	client := c.Text("client")
 	if err := checkClient("client", client); err != nil {
 		return err
 	}
@@ -79,9 +78,16 @@ func gencerts(c *guestcli.Call, now time.Time) error {
 	if len(hosts) == 0 {
 		hosts = hostNames()
 	}
-	dir := c.Text("certs")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return hint.Wrap(fmt.Errorf("make the certificates' directory: %w", err), "run it as root, or choose another: -certs DIR")
+	}
+	alone, err := lock.Wait(ctx, filepath.Join(dir, ".gencerts.lock"), fmt.Sprintf("pid %d (gencerts)", os.Getpid()), nil)
+	if err != nil {
+		return hint.Wrap(err, "run it as root, or choose another: -certs DIR")
+	}
+	defer alone.Release()
+	if c.Has("revoke") {
+		return revokeClient(c, dir, revoked, now)
 	}
 	made := []string{}
 	make := func(name string, again bool, template *x509.Certificate, issuer *clients) (*pair, error) {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +180,28 @@ func TestGencertsRevoke(t *testing.T) {
 	gencerts(0, "made client_ca.pem, alice.pem", "-client", "alice")
 	if _, err := os.Stat(filepath.Join(dir, "client.crl")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("its list: %v", err)
+	}
+}
+
+// Those who make certificates at the same time do not undo each other's.
+func TestGencertsTogether(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "Modelserver")
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() { runGencerts(t, dir, 0, fmt.Sprintf("client%d.pem", i), "-client", fmt.Sprintf("client%d", i)) })
+	}
+	all.Wait()
+	issued, err := os.ReadFile(filepath.Join(dir, issuedName))
+	if err != nil || strings.Count(string(issued), "\n") != 8 {
+		t.Errorf("%s, %v", issued, err)
+	}
+	for i := range 8 {
+		all.Go(func() { runGencerts(t, dir, 0, "revoked 1 of ", "-revoke", fmt.Sprintf("client%d", i)) })
+	}
+	all.Wait()
+	list, err := pki.ReadRevocations(filepath.Join(dir, crlName))
+	if err != nil || len(list.RevokedCertificateEntries) != 8 {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 
