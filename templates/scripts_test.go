@@ -66,6 +66,9 @@ model="notice 1 ovsa 0644 /opt/ovsa/kvm/artefacts/face/1/face.dat"
 send "the first time" $settings $model trust 2 ovsa 0644 isv
 stat -c '%U %a %n' /opt/ovsa/x.conf /opt/ovsa/kvm/artefacts/face/1/face.dat
 send "again" $settings $model
+mkdir /opt/example
+send "theirs, in a directory of root's" reload 0 root:ovsa 0644 /opt/example/sample.json
+stat -c '%U %G %a %n' /opt/example/sample.json
 : >"$FAKE/active"
 printf three >0; printf four >1
 send "another model" $model
@@ -100,6 +103,9 @@ root 644 /opt/ovsa/x.conf
 ovsa 644 /opt/ovsa/kvm/artefacts/face/1/face.dat
 again:
   systemctl start x.service
+theirs, in a directory of root's:
+  systemctl start x.service
+ovsa ovsa 644 /opt/example/sample.json
 another model:
   systemctl start x.service
 to be reloaded:
