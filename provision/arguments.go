@@ -59,7 +59,7 @@ type guestFile struct {
 	kind   string
 	source string // on this machine; "" where data is all of it
 	data   []byte
-	owner  string
+	owner  string // as the guest's script has it
 	target string // a path or, of a trusted one, the purpose
 }
 
@@ -204,7 +204,7 @@ func guestFiles(c roles.Component) ([]guestFile, error) {
 	}
 	files := []guestFile{{kind: restartsUnit, data: settings(c), owner: "root", target: s.settings}}
 	if c.Config != "" {
-		files = append(files, guestFile{kind: reloadsUnit, source: c.Config, owner: "ovsa", target: sampleFile})
+		files = append(files, guestFile{kind: reloadsUnit, source: c.Config, owner: "root:ovsa", target: sampleFile})
 	}
 	if c.ClientCA != "" { // and the key of the one that was made here is no more
 		files = append(files,

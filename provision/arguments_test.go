@@ -68,7 +68,7 @@ func TestArgumentsComeIntoTheGuest(t *testing.T) {
 	all := []string{
 		"model_hosting/model_hosting-1/install.sh port=8443 zstd",
 		`restart root's /opt/ovsa/kvm/ovsaruntime.manifest.conf: OVSA_FRONT=":8443" OVSA_FRONT_GRPC=":3335" ENGINE_COMMAND="server {models}" `,
-		"reload ovsa's /opt/ovsa/kvm/example_runtime/sample.json: {}",
+		"reload root:ovsa's /opt/ovsa/kvm/example_runtime/sample.json: {}",
 		"remove ovsa's /var/OVSA/Modelserver/client_ca.key: ",
 		"restart ovsa's /var/OVSA/Modelserver/client_ca.pem: authority",
 		"trust ovsa's party: certificate",
@@ -116,7 +116,7 @@ func TestArgumentsAreNotForgotten(t *testing.T) {
 		if _, _, err := apply(ctx, w.engine(), m); err != nil {
 			t.Fatalf("after death at call %d: %v", at, err)
 		}
-		if !slices.Contains(w.guests["192.168.122.20"], "reload ovsa's /opt/ovsa/kvm/example_runtime/sample.json: {}") {
+		if !slices.Contains(w.guests["192.168.122.20"], "reload root:ovsa's /opt/ovsa/kvm/example_runtime/sample.json: {}") {
 			t.Errorf("after death at call %d: the file never came", at)
 		}
 		if p, err := w.engine().Plan(ctx, m, provision.PlanOptions{}); err != nil || p.Changed() {

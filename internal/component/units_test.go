@@ -124,8 +124,7 @@ license_server 2.0: installed, 1 files changed
 license_server.service: ready
   systemctl restart license_server.service: two
 one that does not start:
-install.sh: error: start license_server.service: it does not become ready (exit-code); its log ends:
-its last words; the old version is in place again
+install.sh: error: start license_server.service: it does not become ready (exit-code); its log ends: its last words; the old version is in place again
 install.sh: hint: journalctl -u license_server.service
 exit 1
   systemctl restart license_server.service: broken
@@ -280,8 +279,7 @@ model_hosting 2.0: installed already
 ovsaruntime.service: ready
 mine
 one that breaks the other:
-install.sh: error: start ovsaruntime.service: it does not become ready (exit-code); its log ends:
-its last words; the old version is in place again
+install.sh: error: start ovsaruntime.service: it does not become ready (exit-code); its log ends: its last words; the old version is in place again
 install.sh: hint: journalctl -u ovsaruntime.service
 exit 1
   systemctl restart ovsaruntime.service: broken

@@ -60,6 +60,7 @@ func TestSourceIsChecked(t *testing.T) {
 		"option suite":   {Build: &Build{Suite: "--help"}},
 		"odd mirror":     {Build: &Build{Suite: "trixie", Mirror: "ssh://x/"}},
 		"option package": {Build: &Build{Suite: "trixie", Packages: []string{"-x"}}},
+		"option unit":    {Build: &Build{Suite: "trixie", Disabled: []string{"--root=/"}}},
 		"two packages":   {Build: &Build{Suite: "trixie", Packages: []string{"a,b"}}},
 	} {
 		if _, _, err := c.Lookup(t.Context(), src); err == nil {
@@ -79,6 +80,7 @@ func TestBuildDigest(t *testing.T) {
 		"mirror":   {Suite: "trixie", Mirror: "http://m/", Packages: base.Packages, Size: base.Size},
 		"packages": {Suite: "trixie", Packages: []string{"curl"}, Size: base.Size},
 		"size":     {Suite: "trixie", Packages: base.Packages, Size: 5 << 30},
+		"disabled": {Suite: "trixie", Packages: base.Packages, Size: base.Size, Disabled: []string{"nginx.service"}},
 	} {
 		if b.Digest() == base.Digest() {
 			t.Errorf("another %s gives the same digest", name)

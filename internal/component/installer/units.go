@@ -208,14 +208,22 @@ func (in *installation) start(ctx context.Context, one unit) error {
 	return keep(in.startedFile(one.name), []byte(now))
 }
 
+// maxLogLine is how much of a line of a unit's log is told.
+const maxLogLine = 250
+
 // why is the reason for which a unit does not start, in its own last words.
 func (in *installation) why(ctx context.Context, name string, err error) error {
 	show, _ := run.Cmd{Path: "systemctl", Args: []string{"show", "--property=Result", "--value", name}}.Output(ctx)
-	log, _ := run.Cmd{Path: "journalctl", Args: []string{"--unit", name, "--lines", "5", "--output", "cat", "--no-pager", "--quiet"}}.Output(ctx)
+	log, _ := run.Cmd{Path: "journalctl", Args: []string{"_SYSTEMD_UNIT=" + name, "--lines", "3", "--output", "cat", "--no-pager", "--quiet"}}.Output(ctx)
 	var b strings.Builder
 	fmt.Fprintf(&b, "it does not become ready (%s)", strings.TrimSpace(string(show)))
-	if text := strings.TrimSpace(string(log)); text != "" {
-		b.WriteString("; its log ends:\n" + text)
+	for i, line := range strings.Split(strings.TrimSpace(string(log)), "\n") {
+		if i == 0 && line != "" {
+			b.WriteString("; its log ends: ")
+		} else if line != "" {
+			b.WriteString(" | ")
+		}
+		b.WriteString(line[:min(maxLogLine, len(line))])
 	}
 	var failed *run.Error
 	if !errors.As(err, &failed) || failed.Code < 0 {
