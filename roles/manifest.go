@@ -31,6 +31,7 @@ type Host struct {
 	DataDir string // absolute, default "/var/OVSA"
 	Accel   string // "auto" (default), "kvm", "tcg"
 	TPM     string // device path, default "/dev/tpmrm0", or "unix:PATH" for a stand-in
+	Enroll  *Enroll
 	Range   hcl.Range
 }
 
