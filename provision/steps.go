@@ -42,7 +42,7 @@ func (s *roleRun) owned() []owned {
 
 // shares tells whether the role waits for a step that is not its own.
 func (s *roleRun) shares(id string) bool {
-	if id == "image."+s.plan.role.Image {
+	if id == "image."+s.plan.role.Image || id == enrolStep {
 		return true
 	}
 	for _, n := range s.plan.role.Networks {
@@ -60,26 +60,63 @@ func (s *roleRun) shares(id string) bool {
 //	restart  stopped, then create, whose steps leave alone what is as it should be
 //	update   reachable -> components
 //	blocked  check, which fails
+//
+// Where the host is certified, renewed is the last of all that have a vTPM.
 func (s *roleRun) nodes() []dag.Node {
+	nodes := s.own()
+	if s.plan.Action == Delete || s.plan.Action == Blocked || s.plan.role.VTPM == nil || s.run.plan.Enrol == nil && !s.run.plan.certified {
+		return nodes
+	}
+	last := "role." + s.plan.Role + "/"
+	after := []string{last + s.lastPhase()}
+	if s.run.plan.Enrol != nil {
+		after = append(after, enrolStep)
+		for i := range nodes {
+			// A guest that starts when the host is certified need not start again; one
+			// that is stopped meanwhile would be off for longer.
+			if id := nodes[i].ID; !s.certifies() && (id == last+"vtpm" || id == last+"stopped") {
+				nodes[i].Behind = []string{enrolStep}
+			}
+		}
+	}
+	return append(nodes, s.node(last+"renewed", after, s.renewed))
+}
+
+// certifies tells whether the host is enrolled with the role's licence server.
+func (s *roleRun) certifies() bool { return s.plan.Role == s.run.plan.manifest.Host.Enroll.Role }
+
+// inPlace tells whether the guest goes on as it is defined.
+func (s *roleRun) inPlace() bool { return s.plan.Action == Update || s.plan.renew }
+
+// lastPhase is the last of the role's own steps.
+func (s *roleRun) lastPhase() string {
+	if s.inPlace() {
+		return "components"
+	}
+	return "verified"
+}
+
+// own are the steps without those that wait for the host's certificate.
+func (s *roleRun) own() []dag.Node {
 	at := func(phase string) string { return "role." + s.plan.Role + "/" + phase }
 	step := func(phase string, do func(context.Context) error, after ...string) dag.Node {
 		return s.node(at(phase), after, do)
 	}
 	var nodes []dag.Node
 	var first []string
-	switch s.plan.Action {
-	case Blocked:
+	switch {
+	case s.plan.Action == Blocked:
 		return []dag.Node{step("check", func(context.Context) error { return s.plan.blocked })}
-	case Delete:
+	case s.plan.Action == Delete:
 		return []dag.Node{step("removed", s.remove)}
-	case Update:
+	case s.inPlace():
 		return []dag.Node{
 			step("reachable", s.reach),
 			step("components", s.install, at("reachable")),
 		}
-	case Remake:
+	case s.plan.Action == Remake:
 		nodes, first = append(nodes, step("removed", s.remove)), []string{at("removed")}
-	case Reboot, Finish:
+	case s.plan.Action == Reboot || s.plan.Action == Finish:
 		nodes, first = append(nodes, step("stopped", s.stop)), []string{at("stopped")}
 	}
 	with := func(more ...string) []string { return append(slices.Clone(first), more...) }
@@ -262,7 +299,7 @@ func (s *roleRun) newMetadata(img image.Image) vm.Metadata {
 	}
 	if s.plan.state.Exists && s.plan.Action != Remake {
 		m.Owner, m.Image, m.CreatedAt = old.Owner, old.Image, old.CreatedAt
-		m.HostKeys, m.Components = old.HostKeys, old.Components
+		m.HostKeys, m.Components, m.Authority = old.HostKeys, old.Components, old.Authority
 	}
 	return m
 }
@@ -323,5 +360,6 @@ func (s *roleRun) verify(ctx context.Context) error {
 func (s *roleRun) disconnect() {
 	if s.guest != nil {
 		s.guest.Close()
+		s.guest = nil
 	}
 }
