@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 
@@ -61,6 +62,7 @@ func (a attestation) Enrol(ctx context.Context, server provision.AttestationServ
 func explainAnswer(err error, hostID string) error {
 	var refused enrol.Refusal
 	var identity *tls.CertificateVerificationError
+	var network *net.OpError
 	var request *url.Error
 	switch {
 	case errors.As(err, &refused):
@@ -73,6 +75,8 @@ func explainAnswer(err error, hostID string) error {
 		return err
 	case errors.Is(err, enrol.ErrIdentity) || errors.As(err, &identity):
 		return explainEnrolment(err)
+	case errors.As(err, &network) && network.Op == "remote error":
+		return err // it answers, and wants no TLS 1.3
 	case errors.Is(err, enrol.ErrService) || errors.As(err, &request):
 		return fmt.Errorf("%w: %w", provision.ErrNotAnswering, err)
 	}
