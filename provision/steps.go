@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -218,9 +219,33 @@ func (s *roleRun) seedData() seed.Data {
 		AuthorizedKeys: []string{s.Remote.AuthorizedKey()},
 	}
 	for _, n := range s.plan.role.Networks {
-		d.MACs = append(d.MACs, n.MAC)
+		nic := seed.NIC{MAC: n.MAC}
+		if net, _ := networkOf(s.run.plan.manifest, n.Network); net.Bridge != nil && net.Bridge.CIDR.IsValid() {
+			nic.Address = netip.PrefixFrom(n.Address, net.Bridge.CIDR.Bits())
+			nic.Gateway, nic.DNS = net.Bridge.Gateway, net.Bridge.DNS
+		}
+		d.NICs = append(d.NICs, nic)
 	}
+	s.setMetrics(d.NICs)
 	return d
+}
+
+// setMetrics orders the default routes of a guest on several networks: what comes
+// from elsewhere comes over a bridge, and is answered over it. Behind a NAT only the
+// host and its guests reach the guest, and they need no route.
+func (s *roleRun) setMetrics(nics []seed.NIC) {
+	if len(nics) < 2 {
+		return
+	}
+	metric := 100
+	for _, bridged := range []bool{true, false} {
+		for i, n := range s.plan.intent.Networks {
+			if (n.Bridge != "") == bridged {
+				nics[i].Metric = metric
+				metric += 100
+			}
+		}
+	}
 }
 
 func (s *roleRun) makeSeed(ctx context.Context) error {
@@ -291,12 +316,7 @@ func (s *roleRun) newMetadata(img image.Image) vm.Metadata {
 		in.Components = before.Components
 	}
 	m.Intent, m.Manifest = in.encode()
-	for _, n := range s.plan.role.Networks {
-		if n.Address.IsValid() {
-			m.Address = n.Address
-			break
-		}
-	}
+	m.Address = in.address()
 	if s.plan.state.Exists && s.plan.Action != Remake {
 		m.Owner, m.Image, m.CreatedAt = old.Owner, old.Image, old.CreatedAt
 		m.HostKeys, m.Components, m.Authority = old.HostKeys, old.Components, old.Authority
