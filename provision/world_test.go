@@ -45,8 +45,8 @@ type world struct {
 	guests map[string][]string // what ran in each guest, by address
 	calls  int
 	attested
-	dieAt  int // the call that kills; 0 for none
-	kill   context.CancelFunc
+	dieAt int // the call that kills; 0 for none
+	kill  context.CancelFunc
 }
 
 func newWorld(t testing.TB) *world {
