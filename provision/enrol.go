@@ -278,8 +278,11 @@ func (s *roleRun) admitHost(ctx context.Context, host string, vendor *x509.Certi
 		return AttestationServer{}, fmt.Errorf("parse what the licence server says: %w", err)
 	}
 	issuers, err := pki.ParsePEM([]byte(said.Authority))
-	if err != nil || len(issuers) != 1 {
-		return AttestationServer{}, fmt.Errorf("parse the licence server's authority: %d certificates: %w", len(issuers), err)
+	if err == nil && len(issuers) != 1 {
+		err = fmt.Errorf("%d certificates", len(issuers))
+	}
+	if err != nil {
+		return AttestationServer{}, fmt.Errorf("parse the licence server's authority: %w", err)
 	}
 	at := netip.AddrPortFrom(s.metadata.Address, uint16(s.run.plan.manifest.Host.Enroll.Port))
 	return AttestationServer{URL: "https://" + at.String(), Pin: said.Pin, Issuers: issuers}, nil

@@ -2,6 +2,7 @@ package provision_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,6 +210,24 @@ func TestHostIsNotEnrolled(t *testing.T) {
 			certified(t, w)
 			nothingMore(t, w, m)
 		})
+	}
+}
+
+// What a guest says is not taken for more than it is.
+func TestLicenceServersWord(t *testing.T) {
+	one := string(pki.EncodePEM(newAuthority("one")))
+	for name, tt := range map[string]struct{ word, want string }{
+		"not JSON":         {"allowed", "parse what the licence server says"},
+		"no certificate":   {`{"pin": "00", "authority": "none"}`, "parse the licence server's authority"},
+		"two certificates": {fmt.Sprintf(`{"pin": "00", "authority": %q}`, one+one), "2 certificates"},
+		"too much":         {strings.Repeat(" ", 1<<20), "more than 65536 bytes"},
+	} {
+		w := newWorld(t)
+		w.word = tt.word
+		_, report, err := apply(w.life(t.Context(), 0), w.engine(), manifest(t, w, enrolled))
+		if !errors.Is(err, provision.ErrRoles) || report.Host == nil || !strings.Contains(report.Host.Error, tt.want) || len(w.asked) > 0 {
+			t.Errorf("%s: %v, %+v, asked %d times", name, err, report.Host, len(w.asked))
+		}
 	}
 }
 
