@@ -160,7 +160,7 @@ const (
 func (r *run) enrolNode() dag.Node {
 	var after []string
 	if s := r.licenceServer(); s != nil {
-		after = []string{"role." + s.plan.Role + "/" + s.lastPhase()}
+		after = []string{s.last()}
 	}
 	return r.node(enrolStep, after, r.enrol)
 }

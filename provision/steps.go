@@ -68,19 +68,19 @@ func (s *roleRun) nodes() []dag.Node {
 	if s.plan.Action == Delete || s.plan.Action == Blocked || s.plan.role.VTPM == nil || s.run.plan.Enrol == nil && !s.run.plan.certified {
 		return nodes
 	}
-	last := "role." + s.plan.Role + "/"
-	after := []string{last + s.lastPhase()}
+	at := "role." + s.plan.Role + "/"
+	after := []string{s.last()}
 	if s.run.plan.Enrol != nil {
 		after = append(after, enrolStep)
 		for i := range nodes {
 			// A guest that starts when the host is certified need not start again; one
 			// that is stopped meanwhile would be off for longer.
-			if id := nodes[i].ID; !s.certifies() && (id == last+"vtpm" || id == last+"stopped") {
+			if id := nodes[i].ID; !s.certifies() && (id == at+"vtpm" || id == at+"stopped") {
 				nodes[i].Behind = []string{enrolStep}
 			}
 		}
 	}
-	return append(nodes, s.node(last+"renewed", after, s.renewed))
+	return append(nodes, s.node(at+"renewed", after, s.renewed))
 }
 
 // certifies tells whether the host is enrolled with the role's licence server.
@@ -89,15 +89,13 @@ func (s *roleRun) certifies() bool { return s.plan.Role == s.run.plan.manifest.H
 // inPlace tells whether the guest goes on as it is defined.
 func (s *roleRun) inPlace() bool { return s.plan.Action == Update || s.plan.renew }
 
-// lastPhase is the last of the role's own steps.
-func (s *roleRun) lastPhase() string {
-	if s.inPlace() {
-		return "components"
-	}
-	return "verified"
+// last is the last of the role's own steps.
+func (s *roleRun) last() string {
+	nodes := s.own()
+	return nodes[len(nodes)-1].ID
 }
 
-// own are the steps without those that wait for the host's certificate.
+// own are the steps without the one that waits for the host's certificate.
 func (s *roleRun) own() []dag.Node {
 	at := func(phase string) string { return "role." + s.plan.Role + "/" + phase }
 	step := func(phase string, do func(context.Context) error, after ...string) dag.Node {
