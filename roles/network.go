@@ -113,7 +113,7 @@ func (f fields) hostAddress(name string, network netip.Prefix) netip.Addr {
 		return netip.Addr{}
 	}
 	a, err := netip.ParseAddr(s)
-	problem := ""
+	var problem string
 	switch {
 	case err != nil || a.Zone() != "":
 		problem = `An address is written as "192.168.122.20".`

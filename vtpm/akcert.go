@@ -165,7 +165,7 @@ func (h *Host) removeAKCertOf(authority *x509.Certificate) error {
 		return fmt.Errorf("read the host's AK certificate: %w", err)
 	}
 	if certs[0].CheckSignatureFrom(authority) != nil {
-		return nil
+		return nil //nolint:nilerr // it is another authority's
 	}
 	if err := os.Remove(h.akCertPath()); err != nil {
 		return fmt.Errorf("remove the host's AK certificate: %w", err)
