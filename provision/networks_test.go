@@ -2,6 +2,7 @@ package provision_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -99,6 +100,16 @@ func TestTwoNetworks(t *testing.T) {
 				t.Errorf("left %q", left)
 			}
 		})
+	}
+}
+
+// A guest that does not start may lack its bridge, of which libvirt says little.
+func TestNoBridge(t *testing.T) {
+	w := newWorld(t)
+	w.host.Fail("Start", 0, errors.New("Cannot get interface MTU: No such device"))
+	_, report, err := apply(w.life(t.Context(), 0), w.engine(), twoNetworks(t, w, "", "203.0.113.20"))
+	if !errors.Is(err, provision.ErrRoles) || report.Roles[0].Failed != "start" || !strings.Contains(report.Roles[0].Hint, `bridge "br0"`) {
+		t.Errorf("%v, %+v", err, report)
 	}
 }
 

@@ -358,7 +358,16 @@ func (s *roleRun) spec(img image.Image, accel vm.Accel) vm.Spec {
 	return spec
 }
 
-func (s *roleRun) start(ctx context.Context) error { return s.Hypervisor.Start(ctx, s.domain()) }
+func (s *roleRun) start(ctx context.Context) error {
+	err := s.Hypervisor.Start(ctx, s.domain())
+	for _, n := range s.plan.intent.Networks {
+		if err != nil && n.Bridge != "" && hint.Of(err) == "" {
+			// libvirt says "No such device" of it, and the host may be another machine.
+			err = hint.Wrap(err, "does the host have the bridge %q? ip link show type bridge", n.Bridge)
+		}
+	}
+	return err
+}
 
 func (s *roleRun) verify(ctx context.Context) error {
 	if s.plan.role.VTPM == nil {
