@@ -23,7 +23,6 @@ func TestDieAnywhere(t *testing.T) {
 		{"restart", func(m *roles.Manifest) { m.Roles[0].CPUs, m.Roles[1].CPUs = 3, 3 }},
 		{"replace", func(m *roles.Manifest) { m.Roles[0].Image = "noble"; m.Roles[1].SSHUser = "admin" }},
 		{"enrol", enrolled},
-		{"enrol, restart", func(m *roles.Manifest) { enrolled(m); m.Roles[0].CPUs, m.Roles[1].CPUs = 3, 3 }},
 		{"enrol, replace", func(m *roles.Manifest) { enrolled(m); m.Roles[0].Image, m.Roles[1].Image = "noble", "debian" }},
 	}
 	for _, tt := range edits {
