@@ -66,7 +66,7 @@ func (e *Engine) Apply(ctx context.Context, p *Plan, opts ApplyOptions) (*Report
 		// The journal stays: the next run looks after what is half-made.
 		return report, context.Cause(ctx)
 	}
-	failed := slices.ContainsFunc(report.Roles, func(r RoleReport) bool { return r.Failed != "" })
+	failed := report.Host != nil || slices.ContainsFunc(report.Roles, func(r RoleReport) bool { return r.Failed != "" })
 	if !failed {
 		return report, j.finish()
 	}
@@ -94,12 +94,12 @@ func (r *run) graph() ([]dag.Node, error) {
 	var nodes []dag.Node
 	networks, images := make(map[string]bool), make(map[string]bool)
 	for i := range r.plan.Roles {
-		rp := &r.plan.Roles[i]
-		if rp.Action == NoAction {
-			continue
+		if rp := &r.plan.Roles[i]; rp.Action != NoAction {
+			r.roles = append(r.roles, &roleRun{run: r, plan: rp})
 		}
-		s := &roleRun{run: r, plan: rp}
-		r.roles = append(r.roles, s)
+	}
+	for _, s := range r.roles {
+		rp := s.plan
 		if rp.Action == Blocked { // nothing of that name is ours to clean up
 			nodes = append(nodes, s.nodes()...)
 			continue
@@ -109,7 +109,7 @@ func (r *run) graph() ([]dag.Node, error) {
 				return nil, err
 			}
 		}
-		if rp.Action != Delete && rp.Action != Update {
+		if rp.Action != Delete && !s.inPlace() {
 			if img := rp.role.Image; s.needsImage() && !images[img] {
 				images[img] = true
 				nodes = append(nodes, r.node("image."+img, nil, func(ctx context.Context) error { return r.ensureImage(ctx, img) }))
@@ -122,6 +122,9 @@ func (r *run) graph() ([]dag.Node, error) {
 			}
 		}
 		nodes = append(nodes, s.nodes()...)
+	}
+	if r.plan.Enrol != nil {
+		nodes = append(nodes, r.enrolNode())
 	}
 	return nodes, nil
 }
@@ -245,11 +248,18 @@ func (r *run) report(nodes []dag.Node, results map[string]error) *Report {
 					fail(n.ID, results[n.ID])
 				}
 			}
-			if rr.Failed == "" {
+			switch err := results[enrolStep]; {
+			case rr.Failed != "":
+			case errors.Is(err, dag.ErrSkipped):
+				rr.Failed, rr.Error = enrolStep, err.Error()
+			default:
 				rr.Failed, rr.Error = "interrupted", skipped.Error()
 			}
 		}
 		out.Roles = append(out.Roles, rr)
+	}
+	if err := results[enrolStep]; err != nil && !errors.Is(err, dag.ErrSkipped) {
+		out.Host = &HostReport{err.Error(), hint.Of(err)}
 	}
 	return out
 }

@@ -46,6 +46,13 @@ func (e *Engine) PlanDestroy(ctx context.Context, m *roles.Manifest, targets []s
 // removeRole removes the domain, then everything else of the role, and base
 // volumes that nobody uses any more.
 func (s *roleRun) removeRole(ctx context.Context, state vm.State, all []owned) error {
+	if id := state.Metadata.Authority; id != "" {
+		// Its key is gone with the guest's disk. This comes before the domain is gone,
+		// which alone remembers it.
+		if err := s.Attestation.Distrust(id); err != nil {
+			return err
+		}
+	}
 	if state.Exists {
 		if err := s.Hypervisor.Undefine(ctx, s.domain()); err != nil {
 			return err

@@ -29,15 +29,16 @@ import (
 
 // Engine provisions one host. All fields but Now and Observe are required.
 type Engine struct {
-	Hypervisor Hypervisor
-	TPM        TPMHost
-	Images     Images
-	Remote     Remote
-	Packages   Packages
-	DataDir    string           // where the journal and the lock are
-	Owner      string           // who applies, as user@host
-	Now        func() time.Time // nil: time.Now
-	Observe    func(Event)      // nil: nobody. Called from many goroutines.
+	Hypervisor  Hypervisor
+	TPM         TPMHost
+	Attestation Attestation
+	Images      Images
+	Remote      Remote
+	Packages    Packages
+	DataDir     string           // where the journal and the lock are
+	Owner       string           // who applies, as user@host
+	Now         func() time.Time // nil: time.Now
+	Observe     func(Event)      // nil: nobody. Called from many goroutines.
 }
 
 func (e *Engine) now() time.Time {
@@ -103,6 +104,9 @@ func (e *Engine) Plan(ctx context.Context, m *roles.Manifest, opts PlanOptions) 
 	}
 	blockConflicts(p, m.Host.DataDir, domains)
 	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	if err := e.planEnrolment(ctx, m, p); err != nil {
 		return nil, err
 	}
 	if err := e.checkTPMs(ctx, p); err != nil {
@@ -214,13 +218,13 @@ func (e *Engine) checkTPMs(ctx context.Context, p *Plan) error {
 	all.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range p.Roles {
 		if rp := &p.Roles[i]; rp.Action == NoAction && rp.role.VTPM != nil {
-			all.Go(func() error { return e.checkTPM(ctx, rp) })
+			all.Go(func() error { return e.checkTPM(ctx, rp, p.certified) })
 		}
 	}
 	return all.Wait()
 }
 
-func (e *Engine) checkTPM(ctx context.Context, rp *RolePlan) error {
+func (e *Engine) checkTPM(ctx context.Context, rp *RolePlan, certified bool) error {
 	status, err := e.TPM.Status(ctx, rp.state.UUID)
 	if err != nil {
 		return fmt.Errorf("role %q: vtpm: %w", rp.Role, err)
@@ -229,6 +233,8 @@ func (e *Engine) checkTPM(ctx context.Context, rp *RolePlan) error {
 		rp.Action = Reboot
 		rp.Changes = append(rp.Changes, Change{"vtpm.binding", string(status.Binding), string(vtpm.Bound), Restart})
 		rp.Reason = status.Reason
+	} else if certified && !status.Certified {
+		rp.renewBinding("new")
 	}
 	return nil
 }

@@ -43,8 +43,15 @@ type RoleReport struct {
 	Hint   string  `json:"hint,omitempty"` // what the user can do about it
 }
 
+// HostReport tells why the host is not enrolled.
+type HostReport struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}
+
 // Report tells how a run went, in the order of the plan.
 type Report struct {
 	Roles   []RoleReport  `json:"roles"`
+	Host    *HostReport   `json:"host,omitempty"` // nil: nothing failed
 	Elapsed time.Duration `json:"elapsed_ns"`
 }

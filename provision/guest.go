@@ -16,7 +16,7 @@ import (
 // reach waits until the guest lets us in. Its host keys are known before the
 // first connection: from an earlier run, or from its channel to the host.
 func (s *roleRun) reach(ctx context.Context) error {
-	if s.plan.Action == Update {
+	if s.metadata.Role == "" { // it is not defined anew
 		s.metadata = s.plan.state.Metadata
 	}
 	if !s.metadata.Address.IsValid() {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type nicIntent struct {
 	Network string `json:"network"`
 	NAT     string `json:"nat,omitempty"`
 	Bridge  string `json:"bridge,omitempty"`
+	Static  string `json:"static,omitempty"` // the bridge's range, gateway and name servers
 	MAC     string `json:"mac"`
 	Address string `json:"address,omitempty"`
 }
@@ -79,7 +81,7 @@ func newIntent(m *roles.Manifest, r roles.Role) intent {
 			if net.NAT != nil {
 				ni.NAT = net.NAT.CIDR.String()
 			} else if net.Bridge != nil {
-				ni.Bridge = net.Bridge.Name
+				ni.Bridge, ni.Static = net.Bridge.Name, staticText(*net.Bridge)
 			}
 		}
 		in.Networks = append(in.Networks, ni)
@@ -146,8 +148,15 @@ func (in intent) attributes() []attribute {
 	for _, n := range in.Networks {
 		prefix := "network." + n.Network
 		out = append(out, attribute{prefix, n.kind(), nic}, attribute{prefix + ".mac", n.MAC, nic})
+		if n.Static != "" {
+			out = append(out, attribute{prefix + ".static", n.Static, nic})
+		}
 		if n.Address != "" {
-			out = append(out, attribute{prefix + ".address", n.Address, Restart})
+			effect := Restart // the guest asks again
+			if n.Static != "" {
+				effect = nic
+			}
+			out = append(out, attribute{prefix + ".address", n.Address, effect})
 		}
 	}
 	if in.VNC != nil {
@@ -187,6 +196,38 @@ func (i imageIntent) String() string {
 		return "sha256:" + i.SHA256[:min(12, len(i.SHA256))]
 	}
 	return i.File
+}
+
+// staticText is how guests on a bridge are addressed, "" when they ask.
+func staticText(b roles.Bridge) string {
+	if !b.CIDR.IsValid() {
+		return ""
+	}
+	text := b.CIDR.String()
+	if b.Gateway.IsValid() {
+		text += " via " + b.Gateway.String()
+	}
+	for _, a := range b.DNS {
+		text += ", dns " + a.String()
+	}
+	return text
+}
+
+// address is where the host reaches the guest: behind a NAT, where the host itself is
+// the gateway, before any bridge, where it may have no address.
+func (in intent) address() netip.Addr {
+	var found netip.Addr
+	for _, n := range in.Networks {
+		a, err := netip.ParseAddr(n.Address)
+		switch {
+		case err != nil:
+		case n.NAT != "":
+			return a
+		case !found.IsValid():
+			found = a
+		}
+	}
+	return found
 }
 
 func (n nicIntent) kind() string {

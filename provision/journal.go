@@ -39,10 +39,8 @@ func (in intent) owned(role, uuid string) owned {
 		if n.NAT != "" {
 			o.Reservations = append(o.Reservations, reservation{n.Network, n.MAC})
 		}
-		if a, err := netip.ParseAddr(n.Address); err == nil && !o.Address.IsValid() {
-			o.Address = a
-		}
 	}
+	o.Address = in.address()
 	return o
 }
 

@@ -22,6 +22,8 @@ func TestDieAnywhere(t *testing.T) {
 		{"create", nil}, // from an empty host
 		{"restart", func(m *roles.Manifest) { m.Roles[0].CPUs, m.Roles[1].CPUs = 3, 3 }},
 		{"replace", func(m *roles.Manifest) { m.Roles[0].Image = "noble"; m.Roles[1].SSHUser = "admin" }},
+		{"enrol", enrolled},
+		{"enrol, replace", func(m *roles.Manifest) { enrolled(m); m.Roles[0].Image, m.Roles[1].Image = "noble", "debian" }},
 	}
 	for _, tt := range edits {
 		t.Run(tt.name, func(t *testing.T) {

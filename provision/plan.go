@@ -60,6 +60,7 @@ type RolePlan struct {
 	state    vm.State
 	packages []component.Package // as role.Components
 	blocked  error
+	renew    bool // a Reboot for its binding alone: all else is as it should be, or changes in place
 }
 
 // block makes the role fail for what is in its way.
@@ -79,11 +80,13 @@ type ImagePlan struct {
 type Plan struct {
 	Roles  []RolePlan  `json:"roles"`
 	Images []ImagePlan `json:"images,omitempty"` // of roles that are created or replaced
+	Enrol  *EnrolPlan  `json:"enrol,omitempty"`  // nil: the host has what it needs, or nothing says with whom
 	// Orphans are guests of this host and data directory that the manifest does
 	// not have. They are left alone unless asked for.
 	Orphans []string `json:"orphans,omitempty"`
 
-	manifest *roles.Manifest
+	manifest  *roles.Manifest
+	certified bool // the host's attestation key, as far as the plan knows
 }
 
 // Changed tells whether apply would do anything.
@@ -93,7 +96,7 @@ func (p *Plan) Changed() bool {
 			return true
 		}
 	}
-	return false
+	return p.Enrol != nil
 }
 
 // Count is the number of roles with an action.

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net/netip"
 
@@ -81,6 +82,24 @@ type TPMHost interface {
 	Status(ctx context.Context, uuid string) (vtpm.Status, error)
 	// Remove deletes all vTPM state of the VM.
 	Remove(ctx context.Context, uuid string) error
+}
+
+// Attestation is what makes others believe the host's TPM. It is used where the
+// manifest says who certifies the host, and when such a guest is removed.
+type Attestation interface {
+	// AKCertificate looks at what the host has. It makes nothing.
+	AKCertificate(ctx context.Context) (vtpm.AKCertificate, error)
+	// Enrolment tells who the host is.
+	Enrolment(ctx context.Context) (vtpm.Enrolment, error)
+	// VendorRoot is whom to believe for this host's TPM to be a real one, of those
+	// that the host believes.
+	VendorRoot(ctx context.Context) (*x509.Certificate, error)
+	// Enrol has a server certify the host's attestation key, and keeps the
+	// certificate. A server that does not answer is ErrNotAnswering.
+	Enrol(ctx context.Context, server AttestationServer) error
+	// Distrust forgets an authority, by the SHA-256 of its certificate in hex, and
+	// what it has certified. One that is not known is no error.
+	Distrust(id string) error
 }
 
 // Images is the image cache.

@@ -18,6 +18,7 @@ type RoleStatus struct {
 	Uptime     time.Duration        `json:"uptime_ns,omitempty"`
 	VTPM       string               `json:"vtpm"` // "bound", "stale", "unbound", "missing", "none"
 	Simulated  bool                 `json:"simulated,omitempty"`
+	Certified  bool                 `json:"certified,omitempty"` // its record has the certificate that the host's key has now
 	Components []vm.ComponentRecord `json:"components,omitempty"`
 	Drift      []Change             `json:"drift,omitempty"` // what apply would change
 	Action     Action               `json:"action"`          // what apply would do
@@ -53,7 +54,7 @@ func (e *Engine) Status(ctx context.Context, m *roles.Manifest) ([]RoleStatus, e
 			if err != nil {
 				return nil, err
 			}
-			s.VTPM, s.Simulated = string(status.Binding), status.Simulated
+			s.VTPM, s.Simulated, s.Certified = string(status.Binding), status.Simulated, status.Certified
 			if started.IsZero() {
 				// Somebody else started it, or a run that died just after:
 				// every start renews the binding, and a running guest's

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -42,7 +43,7 @@ func (s *roleRun) owned() []owned {
 
 // shares tells whether the role waits for a step that is not its own.
 func (s *roleRun) shares(id string) bool {
-	if id == "image."+s.plan.role.Image {
+	if id == "image."+s.plan.role.Image || id == enrolStep {
 		return true
 	}
 	for _, n := range s.plan.role.Networks {
@@ -60,27 +61,62 @@ func (s *roleRun) shares(id string) bool {
 //	restart  stopped, then create, whose steps leave alone what is as it should be
 //	update   reachable -> components -> ready
 //	blocked  check, which fails
+//
+// Where the host is certified, renewed is the last of all that have a vTPM.
 func (s *roleRun) nodes() []dag.Node {
+	nodes := s.own()
+	if s.plan.Action == Delete || s.plan.Action == Blocked || s.plan.role.VTPM == nil || s.run.plan.Enrol == nil && !s.run.plan.certified {
+		return nodes
+	}
+	at := "role." + s.plan.Role + "/"
+	after := []string{s.last()}
+	if s.run.plan.Enrol != nil {
+		after = append(after, enrolStep)
+		for i := range nodes {
+			// A guest that starts when the host is certified need not start again; one
+			// that is stopped meanwhile would be off for longer.
+			if id := nodes[i].ID; !s.certifies() && (id == at+"vtpm" || id == at+"stopped") {
+				nodes[i].Behind = []string{enrolStep}
+			}
+		}
+	}
+	return append(nodes, s.node(at+"renewed", after, s.renewed))
+}
+
+// certifies tells whether the host is enrolled with the role's licence server.
+func (s *roleRun) certifies() bool { return s.plan.Role == s.run.plan.manifest.Host.Enroll.Role }
+
+// inPlace tells whether the guest goes on as it is defined.
+func (s *roleRun) inPlace() bool { return s.plan.Action == Update || s.plan.renew }
+
+// last is the last of the role's own steps.
+func (s *roleRun) last() string {
+	nodes := s.own()
+	return nodes[len(nodes)-1].ID
+}
+
+// own are the steps without the one that waits for the host's certificate.
+func (s *roleRun) own() []dag.Node {
 	at := func(phase string) string { return "role." + s.plan.Role + "/" + phase }
 	step := func(phase string, do func(context.Context) error, after ...string) dag.Node {
 		return s.node(at(phase), after, do)
 	}
 	var nodes []dag.Node
 	var first []string
-	switch s.plan.Action {
-	case Blocked:
+	switch {
+	case s.plan.Action == Blocked:
 		return []dag.Node{step("check", func(context.Context) error { return s.plan.blocked })}
-	case Delete:
+	case s.plan.Action == Delete:
 		return []dag.Node{step("removed", s.remove)}
-	case Update:
+	case s.inPlace():
 		return []dag.Node{
 			step("reachable", s.reach),
 			step("components", s.install, at("reachable")),
 			step("ready", s.ready, at("components")),
 		}
-	case Remake:
+	case s.plan.Action == Remake:
 		nodes, first = append(nodes, step("removed", s.remove)), []string{at("removed")}
-	case Reboot, Finish:
+	case s.plan.Action == Reboot || s.plan.Action == Finish:
 		nodes, first = append(nodes, step("stopped", s.stop)), []string{at("stopped")}
 	}
 	with := func(more ...string) []string { return append(slices.Clone(first), more...) }
@@ -183,9 +219,33 @@ func (s *roleRun) seedData() seed.Data {
 		AuthorizedKeys: []string{s.Remote.AuthorizedKey()},
 	}
 	for _, n := range s.plan.role.Networks {
-		d.MACs = append(d.MACs, n.MAC)
+		nic := seed.NIC{MAC: n.MAC}
+		if net, _ := networkOf(s.run.plan.manifest, n.Network); net.Bridge != nil && net.Bridge.CIDR.IsValid() {
+			nic.Address = netip.PrefixFrom(n.Address, net.Bridge.CIDR.Bits())
+			nic.Gateway, nic.DNS = net.Bridge.Gateway, net.Bridge.DNS
+		}
+		d.NICs = append(d.NICs, nic)
 	}
+	s.setMetrics(d.NICs)
 	return d
+}
+
+// setMetrics orders the default routes of a guest on several networks: what comes
+// from elsewhere comes over a bridge, and is answered over it. Behind a NAT only the
+// host and its guests reach the guest, and they need no route.
+func (s *roleRun) setMetrics(nics []seed.NIC) {
+	if len(nics) < 2 {
+		return
+	}
+	metric := 100
+	for _, bridged := range []bool{true, false} {
+		for i, n := range s.plan.intent.Networks {
+			if (n.Bridge != "") == bridged {
+				nics[i].Metric = metric
+				metric += 100
+			}
+		}
+	}
 }
 
 func (s *roleRun) makeSeed(ctx context.Context) error {
@@ -264,15 +324,10 @@ func (s *roleRun) newMetadata(img image.Image) vm.Metadata {
 		}
 	}
 	m.Intent, m.Manifest = in.encode()
-	for _, n := range s.plan.role.Networks {
-		if n.Address.IsValid() {
-			m.Address = n.Address
-			break
-		}
-	}
+	m.Address = in.address()
 	if s.plan.state.Exists && s.plan.Action != Remake {
 		m.Owner, m.Image, m.CreatedAt = old.Owner, old.Image, old.CreatedAt
-		m.HostKeys, m.Components = old.HostKeys, old.Components
+		m.HostKeys, m.Components, m.Authority = old.HostKeys, old.Components, old.Authority
 	}
 	return m
 }
@@ -313,7 +368,16 @@ func (s *roleRun) spec(img image.Image, accel vm.Accel) vm.Spec {
 	return spec
 }
 
-func (s *roleRun) start(ctx context.Context) error { return s.Hypervisor.Start(ctx, s.domain()) }
+func (s *roleRun) start(ctx context.Context) error {
+	err := s.Hypervisor.Start(ctx, s.domain())
+	for _, n := range s.plan.intent.Networks {
+		if err != nil && n.Bridge != "" && hint.Of(err) == "" {
+			// libvirt says "No such device" of it, and the host may be another machine.
+			err = hint.Wrap(err, "does the host have the bridge %q? ip link show type bridge", n.Bridge)
+		}
+	}
+	return err
+}
 
 func (s *roleRun) verify(ctx context.Context) error {
 	if s.plan.role.VTPM == nil {
@@ -333,5 +397,6 @@ func (s *roleRun) verify(ctx context.Context) error {
 func (s *roleRun) disconnect() {
 	if s.guest != nil {
 		s.guest.Close()
+		s.guest = nil
 	}
 }

@@ -45,8 +45,9 @@ type world struct {
 	guests map[string][]string // what ran in each guest, by address
 	ready  string              // what units are in the end
 	calls  int
-	dieAt  int // the call that kills; 0 for none
-	kill   context.CancelFunc
+	attested
+	dieAt int // the call that kills; 0 for none
+	kill  context.CancelFunc
 }
 
 func newWorld(t testing.TB) *world {
@@ -55,7 +56,12 @@ func newWorld(t testing.TB) *world {
 		tpms: make(map[string]bool), known: make(map[string]bool), images: make(map[string]bool), guests: make(map[string][]string),
 	}
 	w.host.Before = func(vmtest.Call) error { return w.call() }
-	w.host.After = func(vmtest.Call) error { return w.call() }
+	w.host.After = func(c vmtest.Call) error {
+		if c.Method == "Undefine" {
+			w.forgetServer(c.Name)
+		}
+		return w.call()
+	}
 	w.packages = t.TempDir()
 	return w
 }
@@ -81,7 +87,7 @@ func (w *world) life(ctx context.Context, dieAt int) context.Context {
 
 func (w *world) engine() *provision.Engine {
 	return &provision.Engine{
-		Hypervisor: w.host, TPM: tpmHost{w}, Images: images{w}, Remote: remoteSide{w}, Packages: packages{w},
+		Hypervisor: w.host, TPM: tpmHost{w}, Attestation: attestation{w}, Images: images{w}, Remote: remoteSide{w}, Packages: packages{w},
 		DataDir: w.dataDir, Owner: "test@here",
 	}
 }
@@ -95,6 +101,9 @@ func (w *world) left(t testing.TB) []string {
 	}
 	for name := range w.known {
 		left = append(left, "known host "+name)
+	}
+	for _, id := range w.believed {
+		left = append(left, "authority "+id)
 	}
 	journals, err := filepath.Glob(filepath.Join(w.dataDir, "journal", "*"))
 	if err != nil {
@@ -128,6 +137,7 @@ func (h tpmHost) Bind(_ context.Context, id vtpm.Identity) error {
 	h.mu.Lock()
 	_, made := h.tpms[id.UUID]
 	h.tpms[id.UUID] = true
+	h.record(id.UUID)
 	h.mu.Unlock()
 	if !made {
 		return errors.New("bind: no vTPM state")
@@ -145,7 +155,7 @@ func (h tpmHost) Status(_ context.Context, uuid string) (vtpm.Status, error) {
 	case !bound:
 		return vtpm.Status{Binding: vtpm.Unbound, Reason: "no record"}, nil
 	}
-	return vtpm.Status{Binding: vtpm.Bound, Simulated: true, BoundAt: time.Now().Add(-time.Hour)}, nil
+	return vtpm.Status{Binding: vtpm.Bound, Simulated: true, BoundAt: time.Now().Add(-time.Hour), Certified: h.isCertified(uuid)}, nil
 }
 
 func (h tpmHost) Remove(_ context.Context, uuid string) error {
@@ -225,7 +235,8 @@ type guest struct {
 }
 
 // Run does what the script does that receives components, with installers that
-// only leave a line; a component named broken has one that fails.
+// only leave a line; a component named broken has one that fails. A licence server
+// is asked what apply asks one.
 func (g guest) Run(_ context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err := g.call(); err != nil {
 		return err
@@ -241,6 +252,8 @@ func (g guest) Run(_ context.Context, argv []string, stdin io.Reader, stdout, st
 		return nil
 	case slices.Contains(argv, templates.ConfigureScript):
 		return g.configure(argv, stdin)
+	case argv[0] == "sudo" && argv[3] != "sh":
+		return g.licenceServer(argv, stdin, stdout, stderr)
 	}
 	at := slices.Index(argv, "ovsactl-receive")
 	if at < 1 || argv[at-1] != templates.ReceiveScript {

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// decodeHost reads the host block, or makes the host without one.
+// decodeHost reads the host block but for its enroll block, or makes the host
+// without one.
 func (l *loader) decodeHost() Host {
 	host := Host{
 		Name:    l.hostName,
@@ -19,7 +20,7 @@ func (l *loader) decodeHost() Host {
 	if l.host == nil {
 		return host
 	}
-	f := l.open(l.host, []string{"uri", "data_dir", "accel", "tpm"}, nil)
+	f := l.open(l.host, []string{"uri", "data_dir", "accel", "tpm"}, []string{"enroll"})
 	host.Range = l.host.DefRange
 	host.URI = f.text("uri", host.URI)
 	if u, err := url.Parse(host.URI); err != nil || u.Scheme == "" {

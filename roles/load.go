@@ -41,7 +41,8 @@ func Load(files []string, opts Options) (*Manifest, map[string]*hcl.File, hcl.Di
 	return m, l.files, l.diags
 }
 
-// LoadHost returns only the host block of a manifest, complete with defaults.
+// LoadHost returns only the host block of a manifest, complete with defaults and
+// without whom the host is enrolled with.
 // The rest of the manifest has to parse, but may lack values for its variables.
 func LoadHost(files []string, opts Options) (Host, map[string]*hcl.File, hcl.Diagnostics) {
 	l := newLoader(opts)
@@ -109,6 +110,7 @@ func (l *loader) manifest() *Manifest {
 	for _, n := range l.order {
 		l.eval(n, n.at)
 	}
+	m.Host.Enroll = l.decodeEnroll()
 	l.crossCheck()
 	for _, n := range l.order {
 		switch {

@@ -31,6 +31,7 @@ type Host struct {
 	DataDir string // absolute, default "/var/OVSA"
 	Accel   string // "auto" (default), "kvm", "tcg"
 	TPM     string // device path, default "/dev/tpmrm0", or "unix:PATH" for a stand-in
+	Enroll  *Enroll
 	Range   hcl.Range
 }
 
@@ -48,8 +49,14 @@ type NAT struct {
 	Bridge string       // interface name; "virbr0" for network "default", else derived from the names
 }
 
-// Bridge attaches guests to a bridge that exists on the host.
-type Bridge struct{ Name string }
+// Bridge attaches guests to a bridge that exists on the host. Whoever runs the
+// network there gives them addresses, or the manifest does where it has a CIDR.
+type Bridge struct {
+	Name    string
+	CIDR    netip.Prefix // masked; zero: addresses come by DHCP
+	Gateway netip.Addr   // with a CIDR; zero for none
+	DNS     []netip.Addr // with a CIDR
+}
 
 // Image is what a role's disk starts from. Exactly one of Build, Source and
 // File is set.
@@ -95,7 +102,7 @@ type Kernel struct{ Path, Initrd, Cmdline string }
 type NIC struct {
 	Network string     // name of a Network
 	MAC     string     // lower-case, colons
-	Address netip.Addr // zero on bridge networks unless the user gave one
+	Address netip.Addr // zero on bridge networks unless the user gave one; not on those with a CIDR
 }
 
 // VNC is a display on loopback: TCP port 5900 + Display.

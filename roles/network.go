@@ -36,14 +36,38 @@ func (l *loader) decodeNetwork(n *node) cty.Value {
 	case nat != nil:
 		net.NAT = l.decodeNAT(n, nat)
 	case bridge != nil:
-		b := l.open(bridge, []string{"name"}, nil)
-		b.require("name", `it is the interface of a bridge that exists on the host, such as "br0".`)
-		net.Bridge = &Bridge{Name: b.text("name", "")}
-		b.checkInterface("name", net.Bridge.Name)
+		net.Bridge = l.decodeBridge(bridge)
 	default:
 		l.fail(n.block.DefRange, "Incomplete network", "A network has a nat block, for guests behind the host, or a bridge block, for guests beside it.")
 	}
 	return networkValue(n)
+}
+
+func (l *loader) decodeBridge(block *hcl.Block) *Bridge {
+	f := l.open(block, []string{"name", "cidr", "gateway", "dns"}, nil)
+	f.require("name", `it is the interface of a bridge that exists on the host, such as "br0".`)
+	b := &Bridge{Name: f.text("name", "")}
+	f.checkInterface("name", b.Name)
+	for _, name := range []string{"gateway", "dns"} {
+		if f.has(name) && !f.has("cidr") {
+			f.fail(name, "Unexpected argument", fmt.Sprintf("Without a \"cidr\" guests learn their %s by DHCP.", name))
+		}
+	}
+	if text := f.text("cidr", ""); f.has("cidr") {
+		b.CIDR = f.cidr("cidr", text)
+	}
+	if f.has("gateway") {
+		b.Gateway = f.hostAddress("gateway", b.CIDR)
+	}
+	for _, text := range f.texts("dns") {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			f.fail("dns", "Unsuitable address", fmt.Sprintf("%q is not the address of a name server.", text))
+			continue
+		}
+		b.DNS = append(b.DNS, a)
+	}
+	return b
 }
 
 func (l *loader) decodeNAT(n *node, block *hcl.Block) *NAT {
@@ -58,24 +82,52 @@ func (l *loader) decodeNAT(n *node, block *hcl.Block) *NAT {
 	}
 	nat := &NAT{Bridge: f.text("bridge", bridge)}
 	f.checkInterface("bridge", nat.Bridge)
-	text := f.text("cidr", cidr)
-	if text == "" {
-		return nat
+	if text := f.text("cidr", cidr); text != "" {
+		nat.CIDR = f.cidr("cidr", text)
 	}
+	return nat
+}
+
+// cidr parses the range of a network's addresses.
+func (f fields) cidr(name, text string) netip.Prefix {
 	prefix, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil || !prefix.Addr().Is4():
-		f.fail("cidr", "Invalid address range", `A range is an IPv4 network and its length, such as "192.168.150.0/24".`)
+		f.fail(name, "Invalid address range", `A range is an IPv4 network and its length, such as "192.168.150.0/24".`)
 	case prefix.Masked() != prefix:
-		f.fail("cidr", "Invalid address range", fmt.Sprintf("This is an address inside of a network. Did you mean %q?", prefix.Masked()))
+		f.fail(name, "Invalid address range", fmt.Sprintf("This is an address inside of a network. Did you mean %q?", prefix.Masked()))
 	case prefix.Bits() < 8 || prefix.Bits() > 29:
-		f.fail("cidr", "Invalid address range", "The length of a range is from /8 to /29.")
+		f.fail(name, "Invalid address range", "The length of a range is from /8 to /29.")
 	case !prefix.Addr().IsGlobalUnicast():
-		f.fail("cidr", "Invalid address range", "Guests cannot have addresses of this range.")
+		f.fail(name, "Invalid address range", "Guests cannot have addresses of this range.")
 	default:
-		nat.CIDR = prefix
+		return prefix
 	}
-	return nat
+	return netip.Prefix{}
+}
+
+// hostAddress reads an address that somebody on a network can have.
+func (f fields) hostAddress(name string, network netip.Prefix) netip.Addr {
+	s, ok := f.written(name)
+	if !ok || !network.IsValid() {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(s)
+	var problem string
+	switch {
+	case err != nil || a.Zone() != "":
+		problem = `An address is written as "192.168.122.20".`
+	case !network.Contains(a):
+		problem = fmt.Sprintf("The address is outside of the network, %s.", network)
+	case a == network.Addr():
+		problem = fmt.Sprintf("This is the address of the network %s itself.", network)
+	case a == broadcast(network):
+		problem = fmt.Sprintf("This is the broadcast address of the network %s.", network)
+	default:
+		return a
+	}
+	f.fail(name, "Unsuitable address", problem)
+	return netip.Addr{}
 }
 
 func (f fields) checkInterface(name, value string) {
@@ -91,6 +143,12 @@ func networkValue(n *node) cty.Value {
 		cidr = cty.StringVal(nat.CIDR.String())
 		gateway = cty.StringVal(nat.Gateway().String())
 	}
+	if bridge := n.network.Bridge; bridge != nil && bridge.CIDR.IsValid() {
+		cidr = cty.StringVal(bridge.CIDR.String())
+		if bridge.Gateway.IsValid() {
+			gateway = cty.StringVal(bridge.Gateway.String())
+		}
+	}
 	return cty.ObjectVal(map[string]cty.Value{
 		"id": cty.StringVal(n.addr()), "name": cty.StringVal(n.name), "cidr": cidr, "gateway": gateway,
 	})
@@ -100,9 +158,11 @@ func networkValue(n *node) cty.Value {
 func (n NAT) Gateway() netip.Addr { return n.CIDR.Addr().Next() }
 
 // Broadcast is the last address of the range.
-func (n NAT) Broadcast() netip.Addr {
-	b := n.CIDR.Addr().As4()
-	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|(1<<(32-n.CIDR.Bits())-1))
+func (n NAT) Broadcast() netip.Addr { return broadcast(n.CIDR) }
+
+func broadcast(n netip.Prefix) netip.Addr {
+	b := n.Addr().As4()
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|(1<<(32-n.Bits())-1))
 	return netip.AddrFrom4(b)
 }
 

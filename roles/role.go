@@ -203,10 +203,17 @@ func (l *loader) decodeNIC(f fields, n, net *node) {
 		nic.MAC = f.hardwareAddress("mac")
 	}
 	if net.network != nil {
-		nat := net.network.NAT
+		nat, bridge := net.network.NAT, net.network.Bridge
 		switch {
+		case f.has("address") && bridge != nil && bridge.CIDR.IsValid():
+			nic.Address = f.hostAddress("address", bridge.CIDR)
+			if nic.Address.IsValid() && nic.Address == bridge.Gateway {
+				f.fail("address", "Unsuitable address", fmt.Sprintf("This is the gateway of network %q.", net.name))
+			}
 		case f.has("address"):
 			nic.Address = f.address("address", nat)
+		case bridge != nil && bridge.CIDR.IsValid():
+			f.require("address", fmt.Sprintf("nobody gives out addresses on network %q, which has a range of its own.", net.name))
 		case nat != nil && nat.CIDR.IsValid():
 			nic.Address = deriveAddress(*nat, l.hostName, n.name, net.name)
 		}
@@ -250,14 +257,10 @@ func (f fields) address(name string, nat *NAT) netip.Addr {
 	case nat == nil && !a.IsGlobalUnicast():
 		problem = "A guest cannot have this address."
 	case nat == nil || !nat.CIDR.IsValid():
-	case !nat.CIDR.Contains(a):
-		problem = fmt.Sprintf("The address is outside of the network, %s.", nat.CIDR)
-	case a == nat.CIDR.Addr():
-		problem = fmt.Sprintf("This is the address of the network %s itself.", nat.CIDR)
 	case a == nat.Gateway():
 		problem = fmt.Sprintf("This is the host's own address on the network %s.", nat.CIDR)
-	case a == nat.Broadcast():
-		problem = fmt.Sprintf("This is the broadcast address of the network %s.", nat.CIDR)
+	default:
+		return f.hostAddress(name, nat.CIDR)
 	}
 	if problem != "" {
 		f.fail(name, "Unsuitable address", problem)

@@ -25,6 +25,7 @@ func testSpec() Spec {
 			HostKeys:   []string{"ssh-ed25519 AAAA"},
 			Components: []ComponentRecord{{"model_hosting", "1.0", "0c"}},
 			CreatedAt:  time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), DataDir: "/var/OVSA",
+			Authority: "0a0b",
 		},
 	}
 }

@@ -45,6 +45,7 @@ type metadataXML struct {
 	CreatedAt  string         `xml:"created,omitempty"`
 	ExpiresAt  string         `xml:"expires,omitempty"`
 	DataDir    string         `xml:"datadir,omitempty"`
+	Authority  string         `xml:"authority,omitempty"`
 }
 
 type componentXML struct {
@@ -65,6 +66,7 @@ func (m Metadata) encode() ([]byte, error) {
 	x := metadataXML{
 		Role: m.Role, Owner: m.Owner, Manifest: m.Manifest, Intent: string(m.Intent), Image: m.Image,
 		User: m.User, HostKeys: m.HostKeys, CreatedAt: formatTime(m.CreatedAt), ExpiresAt: formatTime(m.ExpiresAt), DataDir: m.DataDir,
+		Authority: m.Authority,
 	}
 	if m.Address.IsValid() {
 		x.Address = m.Address.String()
@@ -196,7 +198,7 @@ func decodeMetadata(element []byte, space string) (Metadata, error) {
 	}
 	m := Metadata{
 		Role: x.Role, Owner: x.Owner, Manifest: x.Manifest, Image: x.Image,
-		User: x.User, HostKeys: x.HostKeys, DataDir: x.DataDir,
+		User: x.User, HostKeys: x.HostKeys, DataDir: x.DataDir, Authority: x.Authority,
 	}
 	if x.Intent != "" {
 		m.Intent = []byte(x.Intent)

@@ -88,6 +88,7 @@ type Metadata struct {
 	CreatedAt  time.Time
 	ExpiresAt  time.Time // zero: never
 	DataDir    string    // of the host, for the hook
+	Authority  string    // SHA-256 of the certificate of the authority in the guest that has certified the host's key; "" for none
 }
 
 // ComponentRecord is a component as it was installed.

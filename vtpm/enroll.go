@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -164,8 +162,7 @@ func (h *Host) trustAKIssuers(issuers []*x509.Certificate) error {
 		if known {
 			continue
 		}
-		sum := sha256.Sum256(c.Raw)
-		if err := writeCert(h.dir(akTrust, hex.EncodeToString(sum[:])+".pem"), c.Raw); err != nil {
+		if err := writeCert(h.dir(akTrust, fingerprint(c)+".pem"), c.Raw); err != nil {
 			return err
 		}
 	}

@@ -86,6 +86,11 @@ func (h *Host) Status(ctx context.Context, uuid string) (Status, error) {
 	if len(r.Record.EKChain) > 0 {
 		s.Issuer = issuer(r.Record.EKChain[0])
 	}
+	certs, err := readCerts(h.akCertPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, fmt.Errorf("read the host's AK certificate: %w", err)
+	}
+	s.Certified = len(certs) > 0 && bytes.Equal(certs[0].Raw, r.Record.AKCert)
 	now, err := h.hostState(ctx)
 	if err != nil {
 		return s, err

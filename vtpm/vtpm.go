@@ -31,4 +31,5 @@ type Status struct {
 	Issuer    string    `json:"host_ek_issuer,omitempty"` // of the host TPM's EK certificate
 	BoundAt   time.Time `json:"bound_at,omitzero"`        // zero when unbound
 	Reason    string    `json:"reason,omitempty"`         // why it is stale or unbound
+	Certified bool      `json:"certified"`                // the record has the certificate that the host's attestation key has now
 }

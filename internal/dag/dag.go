@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrSkipped says that a node did not run because one before it failed.
@@ -12,13 +13,15 @@ var ErrSkipped = errors.New("skipped")
 
 // Node is one step.
 type Node struct {
-	ID    string
-	After []string // ids of nodes that have to succeed first
-	Run   func(context.Context) error
+	ID     string
+	After  []string // ids of nodes that have to succeed first
+	Behind []string // ids of nodes that have to be over first, whatever came of them
+	Run    func(context.Context) error
 }
 
 // Walk runs every node after those it depends on, at most parallel at a time.
-// A failed node makes those after it fail with ErrSkipped; all others run. When
+// A failed node makes those after it fail with ErrSkipped; all others run, and
+// those that only stand behind it, too. When
 // ctx ends, no further node starts. It returns each node's error by id, nil for
 // success. Nodes that could run at the same time start in the order given.
 //
@@ -81,6 +84,11 @@ func state(n Node, errs map[string]error) (ready bool, err error) {
 			return false, fmt.Errorf("%w: %s did not succeed", ErrSkipped, id)
 		}
 	}
+	for _, id := range n.Behind {
+		if _, ended := errs[id]; !ended {
+			ready = false
+		}
+	}
 	return ready, nil
 }
 
@@ -103,7 +111,7 @@ func check(nodes []Node) error {
 			return nil
 		}
 		mark[n.ID] = visiting
-		for _, id := range n.After {
+		for _, id := range slices.Concat(n.After, n.Behind) {
 			before, ok := byID[id]
 			if !ok {
 				return fmt.Errorf("graph: %q comes after %q, which does not exist", n.ID, id)

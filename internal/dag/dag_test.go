@@ -62,6 +62,26 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+// A node behind another runs after it, and also when that failed or was skipped.
+func TestWalkBehind(t *testing.T) {
+	for _, broken := range []string{"", "a", "b"} {
+		var ran []string
+		node := func(id string, after, behind []string) dag.Node {
+			return dag.Node{ID: id, After: after, Behind: behind, Run: func(context.Context) error {
+				ran = append(ran, id) // one at a time
+				if id == broken {
+					return errors.New("broken")
+				}
+				return nil
+			}}
+		}
+		errs, err := dag.Walk(t.Context(), []dag.Node{node("c", nil, []string{"b"}), node("b", []string{"a"}, nil), node("a", nil, nil)}, 1)
+		if err != nil || errs["c"] != nil || ran[len(ran)-1] != "c" {
+			t.Errorf("%q broken: ran %q, %v, %v", broken, ran, errs, err)
+		}
+	}
+}
+
 func TestWalkIsBounded(t *testing.T) {
 	var now, most atomic.Int32
 	var nodes []dag.Node
@@ -99,6 +119,8 @@ func TestWalkRefusesBadGraphs(t *testing.T) {
 	for name, nodes := range map[string][]dag.Node{
 		"cycle":   {{ID: "a", After: []string{"b"}, Run: run}, {ID: "b", After: []string{"a"}, Run: run}},
 		"unknown": {{ID: "a", After: []string{"z"}, Run: run}},
+		"behind":  {{ID: "a", Behind: []string{"b"}, Run: run}, {ID: "b", After: []string{"a"}, Run: run}},
+		"nobody":  {{ID: "a", Behind: []string{"z"}, Run: run}},
 		"twice":   {{ID: "a", Run: run}, {ID: "a", Run: run}},
 	} {
 		if _, err := dag.Walk(t.Context(), nodes, 1); err == nil {

@@ -22,6 +22,7 @@ import (
 var (
 	ErrURL      = errors.New("not the https:// address of a service")
 	ErrIdentity = errors.New("the server is not the one that was asked for")
+	ErrService  = errors.New("it is not an enrolment service") // or not yet: it has no authority
 )
 
 // Trust says which server a client talks to: one whose certificate leads to an
@@ -138,7 +139,7 @@ func (c *Client) post(ctx context.Context, path string, in, out any) error {
 	}
 	var refused Refusal
 	if err := unmarshal(answer, &refused, MaxResponse); err != nil || refused.Code == "" {
-		return fmt.Errorf("the server answers %s: it is not an enrolment service", rsp.Status)
+		return fmt.Errorf("the server answers %s: %w", rsp.Status, ErrService)
 	}
 	return refused
 }

@@ -167,9 +167,14 @@ func FuzzParseList(f *testing.F) {
 	f.Add([]byte("# nobody\n\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		hosts, err := enrol.ParseList(b)
-		for name, vms := range hosts {
-			if err != nil || len(name) < 64 || len(vms) > enrol.MaxVMs {
-				t.Errorf("%q %v, %v", name, vms, err)
+		for _, a := range hosts {
+			if err != nil || len(a.Host) < 64 || len(a.VMs) > enrol.MaxVMs {
+				t.Errorf("%+v, %v", a, err)
+			}
+			if text, removed, err := enrol.Without(b, a.Host); err != nil || !removed {
+				t.Errorf("%+v cannot be removed: %q, %v", a, text, err)
+			} else if again, added, err := enrol.With(text, a); err != nil || !added {
+				t.Errorf("%+v cannot be added again: %q, %v", a, again, err)
 			}
 		}
 	})

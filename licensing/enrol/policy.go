@@ -7,8 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -51,54 +49,34 @@ var _ Policy = AllowList{}
 
 // Limits of an allow list.
 const (
-	maxList = 4 << 20
+	// MaxAllowList is the most bytes that an allow list may have.
+	MaxAllowList = 4 << 20
+
 	maxLine = 8 << 10
 )
 
 // Allow implements Policy. A file that cannot be read or parsed allows nobody.
 func (l AllowList) Allow(_ context.Context, h Host) ([]string, error) {
-	hosts, err := l.read()
+	all, err := l.List()
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range []string{h.ID, pki.Fingerprint(h.EK)} {
-		if vms, ok := hosts[name]; ok {
-			return vms, nil
+		if i := slices.IndexFunc(all, func(a Allowed) bool { return a.Host == name }); i >= 0 {
+			return all[i].VMs, nil
 		}
 	}
 	return nil, ErrNotAllowed
 }
 
-// Hosts is how many hosts are on the list.
-func (l AllowList) Hosts() (int, error) {
-	hosts, err := l.read()
-	return len(hosts), err
-}
-
-func (l AllowList) read() (map[string][]string, error) {
-	f, err := os.Open(l.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read allow list: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxList+1))
-	if err != nil {
-		return nil, fmt.Errorf("read allow list: %w", err)
-	}
-	hosts, err := parseList(data)
-	if err != nil {
-		return nil, fmt.Errorf("read allow list %q: %w", l.Path, err)
-	}
-	return hosts, nil
-}
-
 // parseList parses an allow list as a whole: what it says about one host is not
 // believed when another line is damaged.
-func parseList(data []byte) (map[string][]string, error) {
-	if len(data) > maxList {
-		return nil, fmt.Errorf("more than %d bytes", maxList)
+func parseList(data []byte) ([]Allowed, error) {
+	if len(data) > MaxAllowList {
+		return nil, fmt.Errorf("more than %d bytes", MaxAllowList)
 	}
-	hosts := make(map[string][]string)
+	var all []Allowed
+	seen := make(map[string]bool)
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, maxLine)
 	for n := 1; lines.Scan(); n++ {
@@ -111,21 +89,22 @@ func parseList(data []byte) (map[string][]string, error) {
 		if len(name) < 64 || len(name) > 160 || strings.Trim(strings.TrimPrefix(name, "ak:"), "0123456789abcdef") != "" {
 			return nil, fmt.Errorf("line %d: %q is neither a host id nor a SHA-256, in lower case", n, name)
 		}
-		if _, ok := hosts[name]; ok {
+		if seen[name] {
 			return nil, fmt.Errorf("line %d: the host is listed twice", n)
 		}
+		seen[name] = true
 		if len(words)-1 > MaxVMs {
 			return nil, fmt.Errorf("line %d: more than %d virtual machines", n, MaxVMs)
 		}
 		if err := checkUUIDs(words[1:]); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		hosts[name] = slices.Clip(words[1:])
+		all = append(all, Allowed{name, slices.Clip(words[1:])})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
-	return hosts, nil
+	return all, nil
 }
 
 // grant is what a host gets that asks for some virtual machines, none for any,

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/ovsactl/ovsactl/templates"
@@ -23,8 +25,17 @@ type Data struct {
 	User       string // login with AuthorizedKeys, without password, with sudo
 	// AuthorizedKeys are SSH public keys in authorized_keys format.
 	AuthorizedKeys []string
-	// MACs are the interfaces that ask for an address; without any, all do.
-	MACs []string
+	// NICs are the interfaces that get an address; without any, all ask for one.
+	NICs []NIC
+}
+
+// NIC is a network interface, which is known by its MAC.
+type NIC struct {
+	MAC     string
+	Address netip.Prefix // with the length of its network; zero: the guest asks for one
+	Gateway netip.Addr   // with an Address; zero for none
+	DNS     []netip.Addr // with an Address
+	Metric  int          // of its routes, the lowest wins; 0 for the guest's own
 }
 
 // Names of the systemd credentials that our own images read.
@@ -32,6 +43,8 @@ const (
 	HostnameCredential = "system.hostname"
 	UserCredential     = "ovsactl.user"
 	KeysCredential     = "ovsactl.authorized_keys"
+	// NetworkCredential and a number are a file of systemd.network(5).
+	NetworkCredential = "ovsactl.network."
 )
 
 var (
@@ -51,8 +64,8 @@ func (d Data) check() error {
 	case len(d.AuthorizedKeys) == 0:
 		return errors.New("seed: no authorized key: nobody could log in")
 	}
-	for _, mac := range d.MACs {
-		if _, err := net.ParseMAC(mac); err != nil {
+	for _, n := range d.NICs {
+		if _, err := net.ParseMAC(n.MAC); err != nil {
 			return fmt.Errorf("seed: %w", err)
 		}
 	}
@@ -68,11 +81,47 @@ func (d Data) check() error {
 // this guest. They become SMBIOS strings, which anybody who may read the
 // domain's XML sees.
 func Credentials(d Data) map[string]string {
-	return map[string]string{
+	c := map[string]string{
 		HostnameCredential: d.Hostname,
 		UserCredential:     d.User,
 		KeysCredential:     strings.Join(d.AuthorizedKeys, "\n") + "\n",
 	}
+	for i, n := range d.NICs {
+		// An interface of which nothing is said asks for an address by itself.
+		if n.Metric != 0 || n.Address.IsValid() {
+			c[NetworkCredential+strconv.Itoa(i)] = n.networkFile()
+		}
+	}
+	return c
+}
+
+// networkFile is what systemd-networkd reads about the interface. Like the image's
+// own file it asks by MAC and takes no host name.
+func (n NIC) networkFile() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("[Match]\nMACAddress=%s\n\n[Network]\nLLDP=no\nIPv6AcceptRA=yes", strings.ToLower(n.MAC))
+	route := func(section, metric string) {
+		line("\n%s", section)
+		if n.Metric != 0 {
+			line("%s=%d", metric, n.Metric)
+		}
+	}
+	switch {
+	case !n.Address.IsValid():
+		line("DHCP=yes")
+		route("[DHCPv4]\nUseHostname=no\nClientIdentifier=mac", "RouteMetric")
+	default:
+		line("Address=%s", n.Address)
+		for _, a := range n.DNS {
+			line("DNS=%s", a)
+		}
+		if n.Gateway.IsValid() {
+			route(fmt.Sprintf("[Route]\nGateway=%s", n.Gateway), "Metric")
+		}
+	}
+	route("[IPv6AcceptRA]", "RouteMetric")
+	return b.String()
 }
 
 // NoCloud returns a disk image, a FAT file system labelled CIDATA, from which
@@ -96,7 +145,7 @@ func noCloudFiles(d Data) ([]file, error) {
 	}{
 		{"meta-data", "", metaData{InstanceID: d.InstanceID, Hostname: d.Hostname}},
 		{"user-data", "#cloud-config\n", userData(d)},
-		{"network-config", "", networkConfig(d.MACs)},
+		{"network-config", "", networkConfig(d.NICs)},
 	} {
 		text, err := encode(f.content)
 		if err != nil {
@@ -193,20 +242,49 @@ type netConfig struct {
 }
 
 type ethernet struct {
-	Match      map[string]string `json:"match"`
-	DHCP4      bool              `json:"dhcp4"`
-	Identifier string            `json:"dhcp-identifier"`
+	Match       map[string]string       `json:"match"`
+	DHCP4       bool                    `json:"dhcp4"`
+	Identifier  string                  `json:"dhcp-identifier,omitempty"`
+	Overrides   map[string]int          `json:"dhcp4-overrides,omitempty"`
+	Addresses   []netip.Prefix          `json:"addresses,omitempty"`
+	Routes      []route                 `json:"routes,omitempty"`
+	NameServers map[string][]netip.Addr `json:"nameservers,omitempty"`
+}
+
+type route struct {
+	To     string     `json:"to"`
+	Via    netip.Addr `json:"via"`
+	Metric int        `json:"metric,omitempty"`
 }
 
 // networkConfig asks for addresses by MAC, which is what they are reserved for:
 // a client id would make dnsmasq take a cloned guest for its origin.
-func networkConfig(macs []string) netConfig {
+func networkConfig(all []NIC) netConfig {
 	nics := map[string]ethernet{}
-	for i, mac := range macs {
-		nics[fmt.Sprintf("nic%d", i)] = ethernet{Match: map[string]string{"macaddress": strings.ToLower(mac)}, DHCP4: true, Identifier: "mac"}
+	for i, n := range all {
+		nics[fmt.Sprintf("nic%d", i)] = n.ethernet()
 	}
-	if len(macs) == 0 {
+	if len(all) == 0 {
 		nics["all"] = ethernet{Match: map[string]string{"name": "en*"}, DHCP4: true, Identifier: "mac"}
 	}
 	return netConfig{Version: 2, Ethernets: nics}
+}
+
+func (n NIC) ethernet() ethernet {
+	e := ethernet{Match: map[string]string{"macaddress": strings.ToLower(n.MAC)}}
+	if !n.Address.IsValid() {
+		e.DHCP4, e.Identifier = true, "mac"
+		if n.Metric != 0 {
+			e.Overrides = map[string]int{"route-metric": n.Metric}
+		}
+		return e
+	}
+	e.Addresses = []netip.Prefix{n.Address}
+	if n.Gateway.IsValid() {
+		e.Routes = []route{{"0.0.0.0/0", n.Gateway, n.Metric}}
+	}
+	if len(n.DNS) > 0 {
+		e.NameServers = map[string][]netip.Addr{"addresses": n.DNS}
+	}
+	return e
 }

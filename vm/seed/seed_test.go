@@ -3,10 +3,13 @@ package seed_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
@@ -16,7 +19,7 @@ import (
 
 func data() seed.Data {
 	return seed.Data{
-		MACs:     []string{"52:54:00:AA:BB:01"},
+		NICs:     []seed.NIC{{MAC: "52:54:00:AA:BB:01"}},
 		Hostname: "ovsa-runtime", InstanceID: "8c1c9e6e-6f0c-5d4e-9d4e-000000000001", User: "ovsa",
 		AuthorizedKeys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVzIG5pY2h0cw== ovsactl"},
 	}
@@ -98,7 +101,7 @@ func TestBadDataIsRefused(t *testing.T) {
 		"host name":   func(d *seed.Data) { d.Hostname = "a\nb" },
 		"user":        func(d *seed.Data) { d.User = "root:x" },
 		"instance id": func(d *seed.Data) { d.InstanceID = "" },
-		"MAC":         func(d *seed.Data) { d.MACs = []string{"52:54"} },
+		"MAC":         func(d *seed.Data) { d.NICs = []seed.NIC{{MAC: "52:54"}} },
 		"no key":      func(d *seed.Data) { d.AuthorizedKeys = nil },
 		"two lines":   func(d *seed.Data) { d.AuthorizedKeys = []string{"ssh-ed25519 A\ncommand=\"x\" B"} },
 		"too large":   func(d *seed.Data) { d.AuthorizedKeys = []string{strings.Repeat("A", 2<<20)} },
@@ -108,6 +111,59 @@ func TestBadDataIsRefused(t *testing.T) {
 		if _, err := seed.NoCloud(d); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// two is a guest on two networks: one address by DHCP, one that is given.
+func two() seed.Data {
+	d := data()
+	d.NICs = []seed.NIC{
+		{MAC: "52:54:00:AA:BB:01", Metric: 200},
+		{
+			MAC: "52:54:00:aa:bb:02", Metric: 100, Address: netip.MustParsePrefix("203.0.113.20/24"),
+			Gateway: netip.MustParseAddr("203.0.113.1"), DNS: []netip.Addr{netip.MustParseAddr("203.0.113.53"), netip.MustParseAddr("2001:db8::53")},
+		},
+	}
+	return d
+}
+
+func TestTwoNetworksAsCredentials(t *testing.T) {
+	got := seed.Credentials(two())
+	for name, want := range map[string]string{
+		"ovsactl.network.0": "[Match]\nMACAddress=52:54:00:aa:bb:01\n\n[Network]\nLLDP=no\nIPv6AcceptRA=yes\nDHCP=yes\n\n[DHCPv4]\nUseHostname=no\nClientIdentifier=mac\nRouteMetric=200\n\n[IPv6AcceptRA]\nRouteMetric=200\n",
+		"ovsactl.network.1": "[Match]\nMACAddress=52:54:00:aa:bb:02\n\n[Network]\nLLDP=no\nIPv6AcceptRA=yes\nAddress=203.0.113.20/24\nDNS=203.0.113.53\nDNS=2001:db8::53\n\n[Route]\nGateway=203.0.113.1\nMetric=100\n\n[IPv6AcceptRA]\nRouteMetric=100\n",
+	} {
+		if got[name] != want {
+			t.Errorf("%s is\n%s\nwant\n%s", name, got[name], want)
+		}
+	}
+	for name := range seed.Credentials(data()) {
+		if strings.HasPrefix(name, seed.NetworkCredential) {
+			t.Errorf("%s, for a guest whose image does it all", name)
+		}
+	}
+}
+
+// cloud-init's network configuration, version 2.
+func TestTwoNetworksForCloudInit(t *testing.T) {
+	img, err := seed.NoCloud(two())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "seed.img")
+	if err := os.WriteFile(path, img, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	if err := json.Unmarshal(mtools(t, "mtype", "-i", path, "::network-config"), &got); err != nil {
+		t.Fatal(err)
+	}
+	err = json.Unmarshal([]byte(`{"version": 2, "ethernets": {
+		"nic0": {"match": {"macaddress": "52:54:00:aa:bb:01"}, "dhcp4": true, "dhcp-identifier": "mac", "dhcp4-overrides": {"route-metric": 200}},
+		"nic1": {"match": {"macaddress": "52:54:00:aa:bb:02"}, "dhcp4": false, "addresses": ["203.0.113.20/24"],
+			"routes": [{"to": "0.0.0.0/0", "via": "203.0.113.1", "metric": 100}], "nameservers": {"addresses": ["203.0.113.53", "2001:db8::53"]}}}}`), &want)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v, network-config (-want +got):\n%s", err, diff)
 	}
 }
 

@@ -166,7 +166,7 @@ func explainEnrolment(err error) error {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &unknown):
-		return hint.Wrap(err, "the server's certificate is of another authority than --ca")
+		return hint.Wrap(err, "the server's certificate is of another authority than the one that was given for it")
 	case errors.Is(err, enrol.ErrIdentity):
 		return hint.Wrap(err, "ask the server's administrator for its pin; the server may have a new key, or this is another server")
 	}
@@ -188,18 +188,7 @@ type enrolled struct {
 // enrollHost has a service certify the host's attestation key, and keeps the
 // certificate.
 func enrollHost(ctx context.Context, host *vtpm.Host, who vtpm.Enrolment, client *enrol.Client, vms []string, issuers []*x509.Certificate) (enrolled, error) {
-	c, err := client.Begin(ctx, enrol.Request{
-		Enrolment: enrol.Enrolment{HostID: who.HostID, AK: who.AK, EKChain: who.EKChain, Simulated: who.Simulated}, VMs: vms,
-	})
-	if err != nil {
-		return enrolled{}, err
-	}
-	secret, err := host.Activate(ctx, c.Credential, c.EncryptedSecret)
-	if err != nil {
-		return enrolled{}, err
-	}
-	defer clear(secret)
-	got, err := client.Finish(ctx, enrol.Answer{ID: c.ID, Secret: secret})
+	got, err := certifyHost(ctx, host, who, client, vms)
 	if err != nil {
 		return enrolled{}, err
 	}
@@ -207,6 +196,22 @@ func enrollHost(ctx context.Context, host *vtpm.Host, who vtpm.Enrolment, client
 		return enrolled{}, err
 	}
 	return describe(host, who, got)
+}
+
+// certifyHost has a service certify the host's attestation key.
+func certifyHost(ctx context.Context, host *vtpm.Host, who vtpm.Enrolment, client *enrol.Client, vms []string) (enrol.Certificate, error) {
+	c, err := client.Begin(ctx, enrol.Request{
+		Enrolment: enrol.Enrolment{HostID: who.HostID, AK: who.AK, EKChain: who.EKChain, Simulated: who.Simulated}, VMs: vms,
+	})
+	if err != nil {
+		return enrol.Certificate{}, err
+	}
+	secret, err := host.Activate(ctx, c.Credential, c.EncryptedSecret)
+	if err != nil {
+		return enrol.Certificate{}, err
+	}
+	defer clear(secret)
+	return client.Finish(ctx, enrol.Answer{ID: c.ID, Secret: secret})
 }
 
 func describe(host *vtpm.Host, who vtpm.Enrolment, got enrol.Certificate) (enrolled, error) {

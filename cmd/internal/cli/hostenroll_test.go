@@ -182,7 +182,7 @@ func TestHostEnrollRefuses(t *testing.T) {
 	}{
 		"nothing to know the server by": {[]string{server.url}, "openssl x509", false},
 		"both ways":                     {[]string{server.url, "--ca", server.caFile, "--pin", server.pin}, "none of the others can be", false},
-		"another authority":             {[]string{server.url, "--ca", old.caFile}, "another authority than --ca", true},
+		"another authority":             {[]string{server.url, "--ca", old.caFile}, "another authority than the one that was given", true},
 		"another pin":                   {[]string{server.url, "--pin", old.pin}, "administrator for its pin", true},
 		"half a pin":                    {[]string{server.url, "--pin", server.pin[:32]}, "not a SHA-256", false},
 		"plain HTTP":                    {[]string{strings.Replace(server.url, "https", "http", 1), "--pin", server.pin}, "not the https:// address", false},

@@ -21,6 +21,9 @@ func writePlan(w io.Writer, p *provision.Plan) error {
 			planHead(&b, "+", "image."+img.Name, "will be made: it is not in the cache")
 		}
 	}
+	if e := p.Enrol; e != nil {
+		writeEnrolPlan(&b, e)
+	}
 	for _, r := range p.Roles {
 		if r.Action != provision.NoAction {
 			writeRolePlan(&b, r)
@@ -58,6 +61,18 @@ func planCount(p *provision.Plan) string {
 
 func planHead(b *strings.Builder, symbol, address, comment string) {
 	fmt.Fprintf(b, "%3s %-*s # %s\n", symbol, planColumn-4, address, visible.Text(comment))
+}
+
+func writeEnrolPlan(b *strings.Builder, e *provision.EnrolPlan) {
+	planHead(b, "+", "host", because("its attestation key will be certified by "+e.Server, e.Reason))
+	if e.Vendor != "" {
+		simulated := ""
+		if e.Simulated {
+			simulated = ", which is a stand-in"
+		}
+		fmt.Fprintf(b, "      %s will believe = %s, the maker of this host's TPM%s\n", e.Server, visible.Text(e.Vendor), simulated)
+	}
+	fmt.Fprintln(b)
 }
 
 func writeRolePlan(b *strings.Builder, r provision.RolePlan) {

@@ -74,6 +74,50 @@ Not in the manifest and left alone: stray. --prune destroys them.
 	}
 }
 
+func TestPlanOfEnrolment(t *testing.T) {
+	const want = `  + host                             # its attestation key will be certified by role.isv_dev: it is not enrolled
+      role.isv_dev will believe = CN=a maker␛, the maker of this host's TPM, which is a stand-in
+
+  ~ role.runtime                     # will be restarted
+      vtpm.host_certificate = renewed
+
+Plan: 0 to create, 1 to change, 0 to replace, 0 to destroy.
+`
+	p := &provision.Plan{
+		Enrol: &provision.EnrolPlan{Server: "role.isv_dev", Reason: "it is not enrolled", Vendor: "CN=a maker\x1b", Simulated: true},
+		Roles: []provision.RolePlan{{Role: "runtime", Action: provision.Reboot, Changes: []provision.Change{
+			{Attribute: "vtpm.host_certificate", New: "renewed", Effect: provision.Restart},
+		}}},
+	}
+	var b bytes.Buffer
+	if err := writePlan(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Why the host is not enrolled is said once, whether or not a role fails for it.
+func TestReportOfEnrolment(t *testing.T) {
+	for failed, want := range map[string]string{
+		"":              "ROLE     ACTION  RESULT\nruntime  create  ready\nthe host is not enrolled:\n    refused\n  hint: ask\n1 done, 0 failed, in 1.0s.\n",
+		"host/enrolled": "ROLE     ACTION  RESULT\nruntime  create  failed\nrole.runtime failed at host/enrolled:\n    refused\n  hint: ask\n0 done, 1 failed, in 1.0s.\n",
+	} {
+		role := provision.RoleReport{Role: "runtime", Action: provision.Create, Failed: failed}
+		if failed != "" {
+			role.Error, role.Hint = "refused", "ask"
+		}
+		var out bytes.Buffer
+		v := newRunView(Env{Stdout: &out, Stderr: &bytes.Buffer{}, Getenv: func(string) string { return "" }}, false)
+		v.Close()
+		err := v.Report(&provision.Report{Elapsed: time.Second, Host: &provision.HostReport{Error: "refused", Hint: "ask"}, Roles: []provision.RoleReport{role}})
+		if err != nil || out.String() != want {
+			t.Errorf("%v, %s", err, cmp.Diff(want, out.String()))
+		}
+	}
+}
+
 func TestPlanOfNothing(t *testing.T) {
 	var b bytes.Buffer
 	p := &provision.Plan{Roles: []provision.RolePlan{{Role: "a", Action: provision.NoAction}, {Role: "b", Action: provision.NoAction}}}

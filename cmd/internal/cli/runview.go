@@ -92,17 +92,24 @@ func (t *textRun) Report(r *provision.Report) error {
 			continue
 		}
 		failed++
-		fmt.Fprintf(&b, "role.%s failed at %s:\n", role.Role, role.Failed)
-		for line := range strings.Lines(role.Error) {
-			fmt.Fprintf(&b, "    %s\n", visible.Text(strings.TrimRight(line, "\r\n")))
-		}
-		if role.Hint != "" {
-			fmt.Fprintf(&b, "  hint: %s\n", visible.Text(role.Hint))
-		}
+		writeFailure(&b, fmt.Sprintf("role.%s failed at %s:", role.Role, role.Failed), role.Error, role.Hint)
+	}
+	if r.Host != nil && !slices.ContainsFunc(r.Roles, func(role provision.RoleReport) bool { return role.Error == r.Host.Error }) {
+		writeFailure(&b, "the host is not enrolled:", r.Host.Error, r.Host.Hint)
 	}
 	fmt.Fprintf(&b, "%d done, %d failed, in %s.\n", ready, failed, ui.Duration(r.Elapsed))
 	_, err := io.WriteString(t.out, b.String())
 	return err
+}
+
+func writeFailure(b *strings.Builder, what, why, hint string) {
+	fmt.Fprintln(b, what)
+	for line := range strings.Lines(why) {
+		fmt.Fprintf(b, "    %s\n", visible.Text(strings.TrimRight(line, "\r\n")))
+	}
+	if hint != "" {
+		fmt.Fprintf(b, "  hint: %s\n", visible.Text(hint))
+	}
 }
 
 // worthShowing is the least time that a phase needs for a column of its own.

@@ -53,12 +53,13 @@ func openSiteToRead(ctx context.Context, env Env, host roles.Host, packages pack
 		return nil, nil, err
 	}
 	return &provision.Engine{
-		Hypervisor: hypervisor,
-		TPM:        tpm,
-		Images:     images,
-		Packages:   packages.resolve(env),
-		DataDir:    host.DataDir,
-		Owner:      owner(),
+		Hypervisor:  hypervisor,
+		TPM:         tpm,
+		Attestation: attestation{tpm},
+		Images:      images,
+		Packages:    packages.resolve(env),
+		DataDir:     host.DataDir,
+		Owner:       owner(),
 	}, func() { hypervisor.Close() }, nil
 }
 

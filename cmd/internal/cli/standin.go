@@ -94,7 +94,7 @@ Programs of guests take its TPM, and its port to the host, with
 A licence server believes it, and enrols its host, when its administrator says so:
 
     license_server trust add -for tpm-vendor %s
-    echo %s >> /opt/ovsa/certs/hosts.allow
+    license_server hosts allow %s
     ovsactl host enroll https://SERVER:4452 --pin PIN \
       --data-dir %s --tpm %s
 

@@ -110,7 +110,7 @@ func TestStandInSaysWhatToDo(t *testing.T) {
 	if err := told.write(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"simulated", "export OVSA_TPM=unix:/d/tpm\n", "export OVSA_HOST_PORT=unix:/d/attest\n", "tpm-vendor /d/vendor.pem\n", "echo ID >>", `--data-dir '/d'\''s/a data' --tpm unix:/d/host-tpm` + "\n"} {
+	for _, want := range []string{"simulated", "export OVSA_TPM=unix:/d/tpm\n", "export OVSA_HOST_PORT=unix:/d/attest\n", "tpm-vendor /d/vendor.pem\n", "license_server hosts allow ID\n", `--data-dir '/d'\''s/a data' --tpm unix:/d/host-tpm` + "\n"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
 		}

@@ -205,7 +205,7 @@ func hintUnenrolled(env Env, v vtpm.Verification) {
 			return
 		}
 	}
-	fmt.Fprintln(env.Stderr, "ovsactl: hint: ovsactl host enroll URL has a licence server certify this host's key; until then --allow-unenrolled makes that a warning")
+	fmt.Fprintln(env.Stderr, "ovsactl: hint: ovsactl host enroll URL, or an enroll block in the manifest, has a licence server certify this host's key; until then --allow-unenrolled makes that a warning")
 }
 
 // guestEvidence is a guest's answer to a challenge, if there is one to verify.

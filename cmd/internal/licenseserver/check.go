@@ -68,7 +68,9 @@ func (d certDir) look(ctx context.Context, m Material, mErr error, l licences, l
 	s.stores, s.trustErr = trust.List(d.stores().All...)
 	own, err := d.has(authorityCert)
 	if s.authority = own && err == nil; s.authority {
-		s.hosts, s.hostsErr = enrol.AllowList{Path: d.path(allowList)}.Hosts()
+		var hosts []enrol.Allowed
+		hosts, s.hostsErr = enrol.AllowList{Path: d.path(allowList)}.List()
+		s.hosts = len(hosts)
 	}
 	if lErr == nil {
 		s.licences, s.database = usable(ctx, l, now)
@@ -116,7 +118,7 @@ func (s setup) findings(now time.Time) []finding {
 		f.Status = absent // guests of those that are enrolled go on
 		all = append(all, f)
 	default:
-		all = append(all, count("hosts", fmt.Sprintf("that are allowed: %d", s.hosts), s.hosts, "no host is allowed: none can be enrolled", "put the host's ID, which ovsactl host enroll prints, into "+allowList))
+		all = append(all, count("hosts", fmt.Sprintf("that are allowed: %d", s.hosts), s.hosts, "no host is allowed: none can be enrolled", "license_server hosts allow ID, with the one that ovsactl host enroll prints"))
 	}
 	return all
 }

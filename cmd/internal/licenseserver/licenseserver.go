@@ -75,11 +75,12 @@ func Program(p Ports) guestcli.Program {
 		Groups: []guestcli.Group{
 			{Name: "customers", Summary: "look at customers, put their licences away, and forget them"},
 			{Name: "guests", Summary: "look at guests, let one in again, and shut one out"},
+			{Name: "hosts", Summary: "choose which hosts may be enrolled"},
 			trust.Group(),
 		},
 		Commands: slices.Concat(
 			[]guestcli.Command{serveCommand(run), initCommand(run)}, certCommands(run), []guestcli.Command{authorityCommand(run), storeCommand(run)},
-			readCommands(run), []guestcli.Command{explainCommand(run)}, customerCommands(run), guestCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
+			readCommands(run), []guestcli.Command{explainCommand(run)}, customerCommands(run), guestCommands(run), hostCommands(run), revokeCommands(run), auditCommands(run), trust.Commands("license_server", func(c *guestcli.Call) trust.Stores { return certDir(c.Text("dir")).stores() }, dirFlag()), []guestcli.Command{backupCommand(run), checkCommand(run)},
 		),
 	}
 }

@@ -91,6 +91,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("OVSA_TRUST", env.WorkDir+"/trust")
 			env.Setenv("A", "000b03af"+strings.Repeat("00", 30))
 			env.Setenv("B", "000b03af"+strings.Repeat("ff", 30))
+			env.Setenv("HOST", "000bff"+strings.Repeat("0a", 31))
+			env.Setenv("OTHER", "ak:000b"+strings.Repeat("0b", 32))
 			env.Setenv("GUID", "0f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a01")
 			return nil
 		},

@@ -2,10 +2,14 @@ package trust
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/internal/visible"
+	"github.com/ovsactl/ovsactl/licensing/pki"
 )
 
 // Group is what a program's help says of the commands in one line.
@@ -31,7 +35,7 @@ func Commands(program string, stores func(*guestcli.Call) Stores, flags ...guest
 		}
 	}
 	return []guestcli.Command{
-		{Name: "trust add", Summary: "believe a certificate: an authority's, or a self-signed one", Operands: "FILE...", Kind: guestcli.File, Min: 1, Max: guestcli.Many,
+		{Name: "trust add", Summary: "believe a certificate: an authority's, or a self-signed one; - is standard input", Operands: "FILE...", Kind: guestcli.File, Min: 1, Max: guestcli.Many,
 			Flags: with(one), Run: named(add)},
 		{Name: "trust ls", Summary: "list the trust stores, what is in them, and what does not work because one is empty", Flags: with(only),
 			Run: func(_ context.Context, c *guestcli.Call) error { return list(c, stores(c), program+" trust add -for") }},
@@ -41,7 +45,7 @@ func Commands(program string, stores func(*guestcli.Call) Stores, flags ...guest
 }
 
 func add(c *guestcli.Call, s Store) error {
-	added, err := s.Add(c.Operands...)
+	added, err := s.add(c)
 	for _, a := range added {
 		c.Say("believed for %s: %s  %s", a.For, a.ID, visible.Line(a.Subject))
 	}
@@ -52,6 +56,29 @@ func add(c *guestcli.Call, s Store) error {
 		return err
 	}
 	return guestcli.WriteJSON(c.Stdout, added)
+}
+
+// add adds what the operands name, which - in their place reads from standard input.
+func (s Store) add(c *guestcli.Call) ([]Certificate, error) {
+	if !slices.Equal(c.Operands, []string{"-"}) {
+		return s.Add(c.Operands...)
+	}
+	data, err := io.ReadAll(io.LimitReader(c.Stdin, pki.MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read standard input: %w", err)
+	}
+	if len(data) > pki.MaxFile {
+		return nil, fmt.Errorf("standard input has more than %d bytes", pki.MaxFile)
+	}
+	certs, err := pki.ParsePEM(data)
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	added, err := s.one("standard input", certs)
+	if err != nil {
+		return nil, err
+	}
+	return []Certificate{added}, nil
 }
 
 func remove(c *guestcli.Call, s Store) error {

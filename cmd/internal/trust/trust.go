@@ -4,6 +4,7 @@
 package trust
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -74,19 +75,28 @@ func (s Store) Add(paths ...string) ([]Certificate, error) {
 		if err != nil {
 			return added, err
 		}
-		if len(certs) != 1 {
-			return added, fmt.Errorf("%q has %d certificates: add them one by one, each in its own file", path, len(certs))
-		}
-		if s.Authorities && !certs[0].IsCA {
-			return added, fmt.Errorf("%q is not an authority's certificate, and so nothing that a %s issues leads to it", path, s.For)
-		}
-		a, err := pki.NewStore(s.Dir).Add(certs[0])
+		one, err := s.one(fmt.Sprintf("%q", path), certs)
 		if err != nil {
-			return added, explain(err, s.Dir)
+			return added, err
 		}
-		added = append(added, s.describe(a))
+		added = append(added, one)
 	}
 	return added, nil
+}
+
+// one adds the one certificate of a source.
+func (s Store) one(source string, certs []*x509.Certificate) (Certificate, error) {
+	if len(certs) != 1 {
+		return Certificate{}, fmt.Errorf("%s has %d certificates: add them one by one, each in its own file", source, len(certs))
+	}
+	if s.Authorities && !certs[0].IsCA {
+		return Certificate{}, fmt.Errorf("%s is not an authority's certificate, and so nothing that a %s issues leads to it", source, s.For)
+	}
+	a, err := pki.NewStore(s.Dir).Add(certs[0])
+	if err != nil {
+		return Certificate{}, explain(err, s.Dir)
+	}
+	return s.describe(a), nil
 }
 
 // Remove takes the certificate out of a store whose SHA-256 begins with id.

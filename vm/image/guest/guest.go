@@ -88,7 +88,7 @@ func startupWeights() map[string]string {
 func Enable() []string {
 	return []string{
 		"systemd-networkd.service", "systemd-resolved.service", "ssh.service",
-		"ovsactl-grow.service", "ovsactl-identity.service", templates.AnnounceUnitName,
+		"ovsactl-grow.service", "ovsactl-identity.service", "ovsactl-network.service", templates.AnnounceUnitName,
 	}
 }
 
