@@ -55,6 +55,10 @@ install: package man ## install ovsactl, its components and pages below PREFIX (
 	bin/ovsactl completion zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ovsactl'
 	bin/ovsactl completion fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ovsactl.fish'
 
+.PHONY: demo-model
+demo-model: ## fetch and convert the demonstration's model and photograph into dist/demo/
+	@examples/inference/model/build.sh dist/demo
+
 .PHONY: demo
 demo: deps package ## run the main job of examples/quickstart.hcl in a lab
 	@packaging/demo.sh
