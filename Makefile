@@ -70,8 +70,9 @@ bin/demo-client/.complete: examples/inference/python/requirements.txt
 	@touch $@
 
 .PHONY: demo
-demo: deps package ## run the main job of examples/quickstart.hcl in a lab
-	@packaging/demo.sh
+demo: ## run docs/guide.md in a lab: from a bare host to a picture with a face in a frame
+	@mkdir -p dist
+	@go run ./test/guide/run -log dist/demo.log docs/guide.md
 
 .PHONY: test
 test: test-deps package unit in-lab e2e ## run every test, real guests included

@@ -4,6 +4,13 @@
 # A display is a VNC server on the host's loopback, at port 5900 + display. From
 # another machine:  ssh -L 5901:127.0.0.1:5901 HOST
 
+# The licence server in isv_dev certifies this host: apply sees to it.
+host "local" {
+  enroll {
+    server = role.isv_dev
+  }
+}
+
 network "default" {
   nat {
     cidr   = "192.168.122.0/24"

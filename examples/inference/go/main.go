@@ -127,9 +127,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 func say(w io.Writer, one found) {
-	fmt.Fprintf(w, "%s: %d faces; drawn in %s\n", one.Picture, len(one.Faces), one.Drawn)
+	faces := "faces"
+	if len(one.Faces) == 1 {
+		faces = "face"
+	}
+	fmt.Fprintf(w, "%s: %d %s; drawn in %s\n", one.Picture, len(one.Faces), faces, one.Drawn)
 	for _, f := range one.Faces {
-		fmt.Fprintf(w, "  %3.0f %% sure: %.0f, %.0f to %.0f, %.0f\n", 100*f.Score, f.Box[0], f.Box[1], f.Box[2], f.Box[3])
+		fmt.Fprintf(w, "  %.0f %% sure: %.0f, %.0f to %.0f, %.0f\n", 100*f.Score, f.Box[0], f.Box[1], f.Box[2], f.Box[3])
 	}
 }
 

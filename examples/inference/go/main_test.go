@@ -221,7 +221,7 @@ func TestFindsAndDraws(t *testing.T) {
 func TestSaysWhatItFound(t *testing.T) {
 	p := start(t, answering(t, true))
 	said, err := p.run(t)
-	if err != nil || !strings.Contains(said, "picture.png: 1 faces; drawn in "+p.file("results/picture.png")) || !strings.Contains(said, "91 % sure: 184, 62 to 269, 175") {
+	if err != nil || !strings.Contains(said, "picture.png: 1 face; drawn in "+p.file("results/picture.png")) || !strings.Contains(said, "91 % sure: 184, 62 to 269, 175") {
 		t.Errorf("%v: %s", err, said)
 	}
 	said, err = p.run(t, "-threshold", "0.95", "-json")

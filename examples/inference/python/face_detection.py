@@ -189,7 +189,7 @@ def run(args: argparse.Namespace) -> None:
             draw(picture, found).save(to)
             said.append({"picture": str(name), "drawn": str(to), "faces": found})
             if not args.json:
-                print(f"{name}: {len(found)} faces; drawn in {to}")
+                print(f"{name}: {len(found)} face{'s' * (len(found) != 1)}; drawn in {to}")
                 for face in found:
                     left, top, right, bottom = face["box"]
                     print(f"  {100 * face['score']:.0f} % sure: {left:.0f}, {top:.0f} to {right:.0f}, {bottom:.0f}")
