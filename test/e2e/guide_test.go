@@ -29,7 +29,7 @@ func TestGuide(t *testing.T) {
 	}
 	var report bytes.Buffer
 	err = guide.Run(t.Context(), blocks, guide.Options{
-		Shell: guide.InLab(h.program, h.lab), Env: guide.Path(h.program), Log: t.Output(), Report: io.MultiWriter(&report, t.Output()),
+		Shell: guide.InLab(h.program, h.lab), Env: guide.Small(h.program), Log: t.Output(), Report: io.MultiWriter(&report, t.Output()),
 	})
 	if err != nil {
 		t.Fatal(err)

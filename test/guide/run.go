@@ -125,7 +125,9 @@ func InLab(program, lab string) Shell {
 	}
 }
 
-// Path is an environment in which the shells find a program first.
-func Path(program string) []string {
-	return []string{"PATH=" + filepath.Dir(program) + string(filepath.ListSeparator) + os.Getenv("PATH")}
+// Small is an environment in which the shells find a program first, and the page's
+// manifest makes guests that a small machine can emulate.
+func Small(program string) []string {
+	path := "PATH=" + filepath.Dir(program) + string(filepath.ListSeparator) + os.Getenv("PATH")
+	return []string{path, "OVSA_VAR_cpus=2", "OVSA_VAR_memory=1GiB"}
 }

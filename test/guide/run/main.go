@@ -54,7 +54,7 @@ func demonstrate(ctx context.Context, program, logFile, name string, keep bool) 
 	}
 	began := time.Now()
 	lab := lab{program: program, name: fmt.Sprintf("demo-%d", os.Getpid()), log: log}
-	err = guide.Run(ctx, blocks, guide.Options{Shell: lab.shell, Env: guide.Path(program), Log: log, Report: os.Stdout})
+	err = guide.Run(ctx, blocks, guide.Options{Shell: lab.shell, Env: guide.Small(program), Log: log, Report: os.Stdout})
 	if err != nil && keep && lab.up {
 		fmt.Fprintf(os.Stderr, "the lab is left: %[1]s lab shell --name %[2]s; remove it: %[1]s lab down --name %[2]s\n", program, lab.name)
 		return errors.Join(err, log.Close())
