@@ -12,7 +12,7 @@ GOLANGCI := v2.15.0
 OPENVINO := packaging/wheels/fetch.sh openvino packaging/components/files/openvino.txt bin/openvino
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,openvino,bin/tools/clients/bin/python,bin/onnxruntime/libonnxruntime.so.1.21.1
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,openvino,bin/tools/clients/bin/python,bin/onnxruntime/libonnxruntime.so.1.21.1,demo-client
 
 .PHONY: help
 help: ## list the targets
@@ -29,6 +29,7 @@ test-deps: ## install what testing needs beside that
 	@packaging/wheels/python.sh bin/openvino-python
 	@packaging/wheels/fetch.sh onnxruntime packaging/wheels/onnxruntime.list bin/onnxruntime
 	@packaging/install-clients.sh
+	@$(MAKE) --no-print-directory demo-client
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -68,9 +69,23 @@ install: package man ## install ovsactl, its components and pages below PREFIX (
 	bin/ovsactl completion zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ovsactl'
 	bin/ovsactl completion fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ovsactl.fish'
 
+.PHONY: demo-model
+demo-model: ## fetch and convert the demonstration's model and photograph into dist/demo/
+	@examples/inference/model/build.sh dist/demo
+
+.PHONY: demo-client
+demo-client: bin/demo-client/.complete ## make a Python that examples/inference/python runs with
+
+bin/demo-client/.complete: examples/inference/python/requirements.txt
+	@rm -rf bin/demo-client
+	@python3 -m venv bin/demo-client
+	@bin/demo-client/bin/pip --quiet --disable-pip-version-check install --only-binary :all: -r $<
+	@touch $@
+
 .PHONY: demo
-demo: deps package ## run the main job of examples/quickstart.hcl in a lab
-	@packaging/demo.sh
+demo: ## run docs/guide.md in a lab: from a bare host to a picture with a face in a frame
+	@mkdir -p dist
+	@go run ./test/guide/run -log dist/demo.log docs/guide.md
 
 .PHONY: test
 test: test-deps package unit in-lab e2e ## run every test, real guests included

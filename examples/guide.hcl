@@ -4,6 +4,25 @@
 # A display is a VNC server on the host's loopback, at port 5900 + display. From
 # another machine:  ssh -L 5901:127.0.0.1:5901 HOST
 
+variable "cpus" {
+  description = "processors of each guest"
+  type        = number
+  default     = 8
+}
+
+variable "memory" {
+  description = "memory of each guest"
+  type        = string
+  default     = "4GiB"
+}
+
+# The licence server in isv_dev certifies this host: apply sees to it.
+host "local" {
+  enroll {
+    server = role.isv_dev
+  }
+}
+
 network "default" {
   nat {
     cidr   = "192.168.122.0/24"
@@ -19,8 +38,8 @@ image "debian" {
 
 role "isv_dev" {
   image  = image.debian
-  cpus   = 8
-  memory = "4GiB"
+  cpus   = var.cpus
+  memory = var.memory
   disk   = "20GiB"
 
   network "default" {
@@ -43,8 +62,8 @@ role "isv_dev" {
 
 role "runtime" {
   image  = image.debian
-  cpus   = 8
-  memory = "4GiB"
+  cpus   = var.cpus
+  memory = var.memory
   disk   = "20GiB"
 
   network "default" {

@@ -264,7 +264,7 @@ install.sh: error: this machine lacks nginx-light
 install.sh: hint: sudo apt-get install --yes nginx-light, and then this again
 exit 1
 with it:
-model_hosting 1.0: installed, 12 files changed
+model_hosting 1.0: installed, 14 files changed
 ovsaruntime.service: ready
   systemctl enable ovsaruntime.service
   systemctl restart ovsaruntime.service: one

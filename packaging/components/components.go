@@ -5,7 +5,9 @@ package components
 import (
 	"embed"
 	"fmt"
+	"strings"
 
+	"github.com/ovsactl/ovsactl/examples"
 	"github.com/ovsactl/ovsactl/internal/component/installer"
 )
 
@@ -36,8 +38,14 @@ type File struct {
 	Library string // one of those that others have made, in the programs' directory openvino
 }
 
+// client is what the assets begin with that are files of the example client.
+const client = "example_client/"
+
 // Asset returns the content of a file that is not a program.
 func Asset(name string) ([]byte, error) {
+	if name, is := strings.CutPrefix(name, client); is {
+		return examples.Client(name)
+	}
 	text, err := files.ReadFile("files/" + name)
 	if err != nil {
 		return nil, fmt.Errorf("component file: %w", err)
@@ -122,6 +130,8 @@ func modelHosting() Layout {
 	)
 	l.Files = append(l.Files,
 		File{Path: "/opt/ovsa/kvm/example_client/README", Mode: 0o644, Asset: "example_client-README"},
+		File{Path: "/opt/ovsa/kvm/example_client/face_detection.py", Mode: 0o755, Asset: client + "face_detection.py"},
+		File{Path: "/opt/ovsa/kvm/example_client/requirements.txt", Mode: 0o644, Asset: client + "requirements.txt"},
 		File{Path: "/opt/ovsa/kvm/example_runtime/README", Mode: 0o644, Asset: "example_runtime-README"},
 		File{Path: "/opt/ovsa/kvm/example_runtime/start_secure_ovsa_model_server.sh", Mode: 0o755, Asset: "start_secure_ovsa_model_server.sh"},
 		File{Path: "/opt/ovsa/kvm/example_runtime/generate_certs.sh", Mode: 0o755, Asset: "generate_certs.sh"},

@@ -1,0 +1,133 @@
+package guide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Shell is the command that gives a shell at a place.
+type Shell func(ctx context.Context, place string) ([]string, error)
+
+// Name is how a step is printed when it begins. Its time stands behind it.
+const Name = "%-56s"
+
+// Seconds is a time as a line has it.
+func Seconds(d time.Duration) string { return fmt.Sprintf("%6.1f s", d.Seconds()) }
+
+// Options say how a page is run.
+type Options struct {
+	Shell  Shell
+	Env    []string  // of the shells that are no guest's
+	Log    io.Writer // gets commands and all that they say
+	Report io.Writer // gets a line for each step, and output that is to be shown
+}
+
+// Failed is a block whose commands did not do what the page says.
+type Failed struct {
+	Block
+	Said string
+	Err  error
+}
+
+func (f *Failed) Error() string {
+	return fmt.Sprintf("%s, line %d, on %s: %v\n%s\n%s", f.Step, f.Line, f.Place, f.Err, f.Commands, f.Said)
+}
+
+func (f *Failed) Unwrap() error { return f.Err }
+
+// Run runs the blocks in their order, and stops with the first that fails: *Failed.
+func Run(ctx context.Context, blocks []Block, o Options) (err error) {
+	sessions := map[string]*session{}
+	defer func() {
+		for place, s := range sessions {
+			if endErr := s.end(); endErr != nil && err == nil {
+				err = fmt.Errorf("end the shell on %s: %w", place, endErr)
+			}
+		}
+	}()
+	var began time.Time // the step
+	shown := ""
+	for i, b := range blocks {
+		if i == 0 || blocks[i-1].Step != b.Step {
+			fmt.Fprintf(o.Report, Name, b.Step)
+			began, shown = time.Now(), ""
+		}
+		fmt.Fprintf(o.Log, "\n# %s, on %s\n%s", b.Step, b.Place, b.Commands)
+		took := "not yet"
+		if !b.Later {
+			said, err := one(ctx, sessions, b, o)
+			fmt.Fprint(o.Log, said)
+			if err != nil {
+				fmt.Fprintln(o.Report, "failed")
+				return &Failed{b, said, err}
+			}
+			if b.Shown {
+				shown += said
+			}
+			took = Seconds(time.Since(began))
+		}
+		if i == len(blocks)-1 || blocks[i+1].Step != b.Step {
+			fmt.Fprintln(o.Report, took)
+			for line := range strings.Lines(shown) {
+				fmt.Fprintf(o.Report, "    %s", line)
+			}
+		}
+	}
+	return nil
+}
+
+// one runs a block in its place's shell, which it starts where there is none.
+func one(ctx context.Context, sessions map[string]*session, b Block, o Options) (string, error) {
+	s, is := sessions[b.Place]
+	if !is {
+		argv, err := o.Shell(ctx, b.Place)
+		if err != nil {
+			return "", err
+		}
+		if s, err = begin(ctx, argv, o.Env); err != nil {
+			return "", err
+		}
+		sessions[b.Place] = s
+	}
+	commands := b.Commands
+	if b.Refused {
+		commands = refused(commands)
+	}
+	said, err := s.do(commands)
+	if err != nil {
+		delete(sessions, b.Place)
+		if ctx.Err() != nil {
+			err = errors.Join(err, context.Cause(ctx))
+		}
+	}
+	return said, err
+}
+
+// InLab gives shells in a lab that is there, by ovsactl: on its host and in its guests.
+// Those of Build are on the machine itself.
+func InLab(program, lab string) Shell {
+	return func(_ context.Context, place string) ([]string, error) {
+		bash := []string{"bash", "--noprofile", "--norc"}
+		run := []string{program, "lab", "run", "--name", lab, "--"}
+		switch place {
+		case Build:
+			return bash, nil
+		case Host:
+			return append(run, bash...), nil
+		}
+		return append(append(run, program, "exec", place, "--"), bash...), nil
+	}
+}
+
+// Small is an environment in which the shells find a program first, and the page's
+// manifest makes guests that a small machine can emulate.
+func Small(program string) []string {
+	path := "PATH=" + filepath.Dir(program) + string(filepath.ListSeparator) + os.Getenv("PATH")
+	return []string{path, "OVSA_VAR_cpus=2", "OVSA_VAR_memory=1GiB"}
+}

@@ -1,0 +1,86 @@
+package guide
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ovsactl/ovsactl/internal/run"
+)
+
+// session is a shell at one place. Like its reader's it lasts from block to block, with
+// its variables and its directory.
+type session struct {
+	process *run.Process
+	in      *os.File
+	out     *os.File
+	rest    []byte // read, and of no block yet
+	mark    string // a line that nothing else says
+}
+
+// begin starts a shell by a command.
+func begin(ctx context.Context, argv, env []string) (*session, error) {
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, stdin.Close(), in.Close())
+	}
+	c := run.Cmd{Path: argv[0], Args: argv[1:], Env: env, Stdin: stdin, Stdout: stdout, Stderr: stdout}
+	p, err := c.Start(ctx)
+	err = errors.Join(err, stdin.Close(), stdout.Close())
+	if err != nil {
+		return nil, errors.Join(err, in.Close(), out.Close())
+	}
+	s := &session{process: p, in: in, out: out, mark: "== " + rand.Text() + "\n"}
+	// A command that fails ends the shell, and so the session. No command reads what
+	// the shell is told.
+	_, err = io.WriteString(in, "set -euo pipefail; exec 2>&1\n")
+	return s, err
+}
+
+// do runs commands, and returns what they say.
+func (s *session) do(commands string) (string, error) {
+	script := "{ :\n" + commands + "} </dev/null\nprintf '%s' '" + s.mark + "'\n"
+	if _, err := io.WriteString(s.in, script); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		if before, after, found := bytes.Cut(s.rest, []byte(s.mark)); found {
+			said := string(before)
+			s.rest = bytes.Clone(after)
+			return said, nil
+		}
+		n, err := s.out.Read(buf)
+		s.rest = append(s.rest, buf[:n]...)
+		if err != nil {
+			if err := s.end(); err != nil {
+				return string(s.rest), fmt.Errorf("the commands failed: %w", err)
+			}
+			return string(s.rest), errors.New("the commands ended the shell")
+		}
+	}
+}
+
+// end ends the shell, and says how it ended.
+func (s *session) end() error {
+	return errors.Join(s.in.Close(), s.process.Wait(), s.out.Close())
+}
+
+// refused are commands of which the last is to fail, and nothing else.
+func refused(commands string) string {
+	lines := strings.Split(strings.TrimRight(commands, "\n"), "\n")
+	last := len(lines) - 1
+	for last > 0 && strings.HasSuffix(lines[last-1], `\`) {
+		last--
+	}
+	return strings.Join(lines[:last], "\n") + "\nif " + strings.Join(lines[last:], "\n") + "\nthen echo 'this was to be refused' >&2; exit 1; fi\n"
+}
