@@ -60,9 +60,8 @@ const (
 
 // Open finds the library and loads it: ErrNotInstalled, with what was searched.
 func Open(opts Options) (*Runtime, error) {
-	// Without, it computes some things wrong, and others are an illegal instruction.
-	if !cpu.X86.HasSSE42 {
-		return nil, hint.Wrap(errors.New("the processor has no SSE4.2, and OpenVINO needs it"), "give the guest its host's processor, or use another runtime")
+	if err := checkMachine(); err != nil {
+		return nil, err
 	}
 	dirs := searched(opts.Libraries)
 	var refused []error
@@ -82,6 +81,21 @@ func Open(opts Options) (*Runtime, error) {
 		}
 	}
 	return nil, notFound(dirs, refused)
+}
+
+// checkMachine looks for what OpenVINO does not look for itself.
+func checkMachine() error {
+	// Without, it computes some things wrong, and others are an illegal instruction.
+	if !cpu.X86.HasSSE42 {
+		return hint.Wrap(errors.New("the processor has no SSE4.2, and OpenVINO needs it"), "give the guest its host's processor, or use another runtime")
+	}
+	// It counts processors by one of these, and for ever where there is none of them.
+	_, err := os.Stat("/sys/devices/system/cpu/cpu0")
+	_, err2 := os.Stat("/proc/cpuinfo")
+	if err != nil && err2 != nil {
+		return fmt.Errorf("OpenVINO cannot see the machine's processors: %w", errors.Join(err, err2))
+	}
+	return nil
 }
 
 // load loads a library that is what we know.

@@ -200,6 +200,18 @@ func TestNothingIsWrittenOrMapped(t *testing.T) {
 	}
 }
 
+// A sandbox that shows no processors is an error: OpenVINO would look for them for ever.
+func TestNoProcessorsToSee(t *testing.T) {
+	need.Root(t)
+	dir := directory(t, large())
+	for hidden, works := range map[string]bool{"/sys": true, "/proc": true, "/sys /proc": false} {
+		out, err := served(t, dir, need.Program(t, "unshare"), "-m", "sh", "-c", "for d in "+hidden+"; do mount -t tmpfs none $d || exit 2; done; exec \"$0\"").CombinedOutput()
+		if (err == nil) != works || !works && !bytes.Contains(out, []byte("cannot see the machine's processors")) {
+			t.Errorf("without %s: %v\n%s", hidden, err, out)
+		}
+	}
+}
+
 // faulty is a file of which the second half cannot be read.
 type faulty struct {
 	fs.Inode
