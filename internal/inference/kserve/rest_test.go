@@ -77,6 +77,8 @@ func TestREST(t *testing.T) {
 		{"twice the same input", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"data":[1,0,0,0]},{` + x + `,"data":[1,0,0,0]}]}`, 400, `...is there twice"}`},
 		{"twice the same output", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"data":[1,0,0,0]}],"outputs":[{"name":"y"},{"name":"y"}]}`, 400, `...is wanted twice"}`},
 		{"no inputs", "POST", "models/affine/infer", `{}`, 400, `...input \"x\" is missing...`},
+		{"inputs without end", "POST", "models/affine/infer", `{"inputs":[` + strings.Repeat(`{"shape":[]},`, 4096) + `{"shape":[]}]}`, 400, `...more than 4096 inputs or outputs"}`},
+		{"outputs without end", "POST", "models/affine/infer", `{"outputs":[` + strings.Repeat(`{},`, 4096) + `{}]}`, 400, `...more than 4096 inputs or outputs"}`},
 		{"no JSON", "POST", "models/affine/infer", `{"inputs":`, 400, `{"error":"invalid request: JSON at byte 10: it ends where an array is expected"}`},
 		{"more than JSON", "POST", "models/affine/infer", `{}{}`, 400, `...where the end is expected"}`},
 		{"a size without the header", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"parameters":{"binary_data_size":16}}]}`, 400, `...no header Inference-Header-Content-Length"}`},
@@ -176,6 +178,21 @@ func TestBinary(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestManyMessages: a small request over gRPC is not one that takes gigabytes.
+func TestManyMessages(t *testing.T) {
+	_, rpc := serve(t, 16<<20, "affine")
+	client := kservepb.NewGRPCInferenceServiceClient(dial(t, rpc))
+	for n, want := range map[int]string{1 << 16: "there is no type", 1<<16 + 1: "more than 65536 messages"} {
+		r := &kservepb.ModelInferRequest{ModelName: "affine"}
+		for range n {
+			r.Inputs = append(r.Inputs, &kservepb.ModelInferRequest_InferInputTensor{})
+		}
+		if _, err := client.ModelInfer(t.Context(), r); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d messages: %v, want %q", n, err, want)
+		}
+	}
 }
 
 func dial(t testing.TB, rpc string) *grpc.ClientConn {

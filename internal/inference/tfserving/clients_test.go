@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ovsactl/ovsactl/internal/inference/inferencetest"
+	"github.com/ovsactl/ovsactl/internal/inference/protocol"
 	"github.com/ovsactl/ovsactl/internal/inference/tfserving"
 	"github.com/ovsactl/ovsactl/internal/inference/tfserving/tfservingpb"
 )
@@ -14,7 +15,7 @@ import (
 func serve(t testing.TB, max int64, models ...string) (string, string) {
 	t.Helper()
 	repo := inferencetest.Open(t, models...)
-	return inferencetest.Serve(t, tfserving.Handler(repo, max), func(s *grpc.Server) { tfserving.Register(s, repo, max) }, grpc.MaxRecvMsgSize(int(max)))
+	return inferencetest.Serve(t, tfserving.Handler(repo, max), func(s *grpc.Server) { tfserving.Register(s, repo, max) }, protocol.ServerOptions(int(max))...)
 }
 
 // TestOpenVINO: the client of OpenVINO Model Server, unmodified.
