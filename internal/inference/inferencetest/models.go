@@ -36,9 +36,10 @@ var Types = []inference.Type{
 //	total     x FP32 [-1] -> total FP32 []
 //	failing   x FP32 [-1] -> y FP32 [-1], and always fails
 //	wrong     x FP32 [-1] -> y FP32 [-1], with less data than its shape says
+//	panicking x FP32 [-1] -> y FP32 [-1], and has a defect
 //	echo_TYPE x TYPE [-1 -1] -> y TYPE [-1 -1]
 func Healthy() []string {
-	all := []string{"affine", "two", "texts", "mean", "total", "failing", "wrong"}
+	all := []string{"affine", "two", "texts", "mean", "total", "failing", "wrong", "panicking"}
 	for _, t := range Types {
 		all = append(all, "echo_"+strings.ToLower(t.String()))
 	}
@@ -115,6 +116,10 @@ func (library) Load(dir string) (inference.Model, error) {
 	case "failing":
 		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("y", -1)}, run: func([]inference.Tensor) ([]inference.Tensor, error) {
 			return nil, errors.New("a layer has no memory")
+		}}, nil
+	case "panicking":
+		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("y", -1)}, run: func([]inference.Tensor) ([]inference.Tensor, error) {
+			panic("a defect")
 		}}, nil
 	case "wrong":
 		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("y", -1)}, run: func([]inference.Tensor) ([]inference.Tensor, error) {

@@ -1,6 +1,7 @@
 package kserve_test
 
 import (
+	"log/slog"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -15,7 +16,7 @@ import (
 func serve(t testing.TB, max int, models ...string) (string, string) {
 	t.Helper()
 	repo := inferencetest.Open(t, models...)
-	return inferencetest.Serve(t, kserve.Handler(repo, int64(max)), func(s *grpc.Server) { kserve.Register(s, repo) }, protocol.ServerOptions(max)...)
+	return inferencetest.Serve(t, kserve.Handler(repo, int64(max)), func(s *grpc.Server) { kserve.Register(s, repo) }, protocol.ServerOptions(max, slog.New(slog.DiscardHandler))...)
 }
 
 // TestTriton: NVIDIA's client, unmodified.

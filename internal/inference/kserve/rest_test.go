@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -178,6 +179,23 @@ func TestBinary(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDefect: a request that panics ends neither the server nor the model's turns.
+func TestDefect(t *testing.T) {
+	web, rpc := serve(t, 1<<20, "panicking", "affine")
+	client := kservepb.NewGRPCInferenceServiceClient(dial(t, rpc))
+	for range 2 * runtime.GOMAXPROCS(0) {
+		_, err := client.ModelInfer(t.Context(), &kservepb.ModelInferRequest{
+			ModelName: "panicking", RawInputContents: [][]byte{inferencetest.Data(1)},
+			Inputs: []*kservepb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1}}},
+		})
+		if status.Code(err) != codes.Internal {
+			t.Errorf("%v", err)
+		}
+	}
+	code, _, got := ask(t, "POST", "http://"+web+"/v2/models/affine/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,0,0,0]}]}`)
+	match(t, code, got, 200, `..."data":[2.5,3.75,106.0]}]}`)
 }
 
 // TestManyMessages: a small request over gRPC is not one that takes gigabytes.

@@ -1,12 +1,17 @@
 package protocol
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -17,11 +22,20 @@ import (
 const maxMessages = 1 << 16
 
 // ServerOptions are those of a gRPC server that bound what a request takes: it may have
-// max bytes.
-func ServerOptions(max int) []grpc.ServerOption {
+// max bytes, and its panic is its alone, as net/http has it.
+func ServerOptions(max int, log *slog.Logger) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(max),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(protocodec.Name)}),
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, answer grpc.UnaryHandler) (_ any, err error) {
+			defer func() {
+				if why := recover(); why != nil {
+					log.Error("a request panicked", "method", info.FullMethod, "why", fmt.Sprint(why), "stack", string(debug.Stack()))
+					err = status.Error(codes.Internal, "the server has a defect; its log says more")
+				}
+			}()
+			return answer(ctx, request)
+		}),
 	}
 }
 
