@@ -85,6 +85,7 @@ func TestREST(t *testing.T) {
 		{"a size without the header", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"parameters":{"binary_data_size":16}}]}`, 400, `...no header Inference-Header-Content-Length"}`},
 		{"texts", "POST", "models/texts/infer", `{"inputs":[{"name":"text","datatype":"BYTES","shape":[2],"data":["a\u00e9",""]}],"outputs":[{"name":"upper"},{"name":"length"}]}`, 200,
 			`..."outputs":[{"name":"upper","datatype":"BYTES","shape":[2],"data":["AÉ",""]},{"name":"length","datatype":"INT32","shape":[2],"data":[3,0]}]}`},
+		{"an output that JSON cannot have", "POST", "models/short/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}`, 400, `...output \"y\" is of type BF16, which has no representation in JSON; ask for binary_data"}`},
 		{"a model whose answer is wrong", "POST", "models/wrong/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}`, 500, `{"error":"run model \"wrong\": an output is wrong: ...`},
 		{"a model that fails", "POST", "models/failing/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}`, 500, `{"error":"run model \"failing\": a layer has no memory"}`},
 	} {
@@ -274,6 +275,7 @@ func TestGRPCContents(t *testing.T) {
 		{"raw", "echo_fp32", input("FP32", nil, 1, 1), two[:1], ""},
 		{"a truth", "echo_bool", input("BOOL", nil, 1, 2), [][]byte{{0, 1}}, ""},
 		{"neither true nor false", "echo_bool", input("BOOL", nil, 1, 2), [][]byte{{0, 2}}, "neither 0 nor 1"},
+		{"an output without a field for it", "short", input("FP32", &kservepb.InferTensorContents{Fp32Contents: []float32{1}}, 1), nil, ""},
 		{"raw and by value", "echo_fp32", input("FP32", &kservepb.InferTensorContents{Fp32Contents: []float32{1}}, 1, 1), two[:1], "there are raw_input_contents"},
 		{"raw of more inputs", "echo_fp32", input("FP32", nil, 1, 1), two, "2 raw_input_contents for 1 inputs"},
 		{"texts that are cut", "echo_bytes", input("BYTES", nil, 1, 1), [][]byte{{9, 0, 0, 0, 'a'}}, "an element is cut"},
@@ -283,7 +285,7 @@ func TestGRPCContents(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := client.ModelInfer(t.Context(), &kservepb.ModelInferRequest{ModelName: tt.model, Inputs: tt.inputs, RawInputContents: tt.raw})
 			if tt.says == "" {
-				if err != nil || (len(r.GetRawOutputContents()) == 1) != (tt.raw != nil) {
+				if err != nil || (len(r.GetRawOutputContents()) == 1) != (tt.raw != nil || tt.model == "short") {
 					t.Errorf("%v, %v", r, err)
 				}
 				return
