@@ -34,11 +34,13 @@ var Types = []inference.Type{
 //	texts     text BYTES [-1] -> upper BYTES, length INT32, text_bytes BYTES
 //	mean      image FP32 [-1 3 224 224] -> mean FP32 [-1]
 //	total     x FP32 [-1] -> total FP32 []
+//	short     x FP32 [-1] -> y BF16 [-1], cut
 //	failing   x FP32 [-1] -> y FP32 [-1], and always fails
 //	wrong     x FP32 [-1] -> y FP32 [-1], with less data than its shape says
+//	panicking x FP32 [-1] -> y FP32 [-1], and has a defect
 //	echo_TYPE x TYPE [-1 -1] -> y TYPE [-1 -1]
 func Healthy() []string {
-	all := []string{"affine", "two", "texts", "mean", "total", "failing", "wrong"}
+	all := []string{"affine", "two", "texts", "mean", "total", "short", "failing", "wrong", "panicking"}
 	for _, t := range Types {
 		all = append(all, "echo_"+strings.ToLower(t.String()))
 	}
@@ -112,9 +114,15 @@ func (library) Load(dir string) (inference.Model, error) {
 		return &model{in: []inference.Port{fp32("image", -1, 3, 224, 224)}, out: []inference.Port{fp32("mean", -1)}, run: mean}, nil
 	case "total":
 		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("total")}, run: total}, nil
+	case "short":
+		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{{Name: "y", Type: inference.BFloat16, Shape: []int64{-1}}}, run: short}, nil
 	case "failing":
 		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("y", -1)}, run: func([]inference.Tensor) ([]inference.Tensor, error) {
 			return nil, errors.New("a layer has no memory")
+		}}, nil
+	case "panicking":
+		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("y", -1)}, run: func([]inference.Tensor) ([]inference.Tensor, error) {
+			panic("a defect")
 		}}, nil
 	case "wrong":
 		return &model{in: []inference.Port{fp32("x", -1)}, out: []inference.Port{fp32("y", -1)}, run: func([]inference.Tensor) ([]inference.Tensor, error) {
@@ -237,4 +245,12 @@ func total(in []inference.Tensor) ([]inference.Tensor, error) {
 		sum += f
 	}
 	return []inference.Tensor{{Data: Data(sum)}}, nil
+}
+
+func short(in []inference.Tensor) ([]inference.Tensor, error) {
+	var y []byte
+	for x := range slices.Chunk(in[0].Data, 4) {
+		y = append(y, x[2:]...)
+	}
+	return []inference.Tensor{{Shape: in[0].Shape, Data: y}}, nil
 }

@@ -1,6 +1,7 @@
 package inferencetest_test
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestOneServer(t *testing.T) {
 	web, rpc := inferencetest.Serve(t, mux, func(s *grpc.Server) {
 		kserve.Register(s, repo)
 		tfserving.Register(s, repo, protocol.MaxRequest)
-	}, grpc.MaxRecvMsgSize(protocol.MaxRequest))
+	}, protocol.ServerOptions(protocol.MaxRequest, slog.New(slog.DiscardHandler))...)
 
 	for path, want := range map[string]int{"/v1/models/affine": 200, "/v2": 200, "/v2/": 200, "/v2/models/affine": 200, "/v3": 404} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+web+path, strings.NewReader(""))

@@ -16,8 +16,8 @@ import (
 	"github.com/ovsactl/ovsactl/internal/inference/protocol"
 )
 
-// Register adds the protocol to a gRPC server, and grpc.health.v1. How long a request
-// may be is an option of that server: grpc.MaxRecvMsgSize.
+// Register adds the protocol to a gRPC server, and grpc.health.v1. What a request may
+// take is for that server to say: protocol.ServerOptions.
 func Register(s grpc.ServiceRegistrar, repo *inference.Repository) {
 	kservepb.RegisterGRPCInferenceServiceServer(s, service{repo: repo})
 	h := health.NewServer()

@@ -25,6 +25,10 @@ type output struct {
 	said, binary bool
 }
 
+// maxTensors is how many inputs, or outputs, a request may name: each takes more memory
+// than it is long.
+const maxTensors = tensorjson.MaxMembers
+
 // refused are parameters that change what an answer is, of extensions that we do not
 // have. Others that we do not know are hints.
 var refused = []string{"shared_memory_region", "classification"}
@@ -59,13 +63,13 @@ func parse(body []byte, length string) (request, error) {
 			err = r.Array(func() error {
 				in, err := readInput(r)
 				inputs = append(inputs, in)
-				return err
+				return few(len(inputs), err)
 			})
 		case "outputs":
 			err = r.Array(func() error {
 				out, err := readOutput(r)
 				req.outputs = append(req.outputs, out)
-				return err
+				return few(len(req.outputs), err)
 			})
 		default:
 			_, err = r.Skip()
@@ -90,6 +94,13 @@ func parse(body []byte, length string) (request, error) {
 		return request{}, fmt.Errorf("%w: %d bytes are behind the last input's", inference.ErrInvalid, len(rest))
 	}
 	return req, nil
+}
+
+func few(n int, err error) error {
+	if err == nil && n > maxTensors {
+		err = fmt.Errorf("%w: more than %d inputs or outputs", inference.ErrInvalid, maxTensors)
+	}
+	return err
 }
 
 func parameters(r *tensorjson.Reader, each func(name string) error) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -77,11 +78,14 @@ func TestREST(t *testing.T) {
 		{"twice the same input", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"data":[1,0,0,0]},{` + x + `,"data":[1,0,0,0]}]}`, 400, `...is there twice"}`},
 		{"twice the same output", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"data":[1,0,0,0]}],"outputs":[{"name":"y"},{"name":"y"}]}`, 400, `...is wanted twice"}`},
 		{"no inputs", "POST", "models/affine/infer", `{}`, 400, `...input \"x\" is missing...`},
+		{"inputs without end", "POST", "models/affine/infer", `{"inputs":[` + strings.Repeat(`{"shape":[]},`, 4096) + `{"shape":[]}]}`, 400, `...more than 4096 inputs or outputs"}`},
+		{"outputs without end", "POST", "models/affine/infer", `{"outputs":[` + strings.Repeat(`{},`, 4096) + `{}]}`, 400, `...more than 4096 inputs or outputs"}`},
 		{"no JSON", "POST", "models/affine/infer", `{"inputs":`, 400, `{"error":"invalid request: JSON at byte 10: it ends where an array is expected"}`},
 		{"more than JSON", "POST", "models/affine/infer", `{}{}`, 400, `...where the end is expected"}`},
 		{"a size without the header", "POST", "models/affine/infer", `{"inputs":[{` + x + `,"parameters":{"binary_data_size":16}}]}`, 400, `...no header Inference-Header-Content-Length"}`},
 		{"texts", "POST", "models/texts/infer", `{"inputs":[{"name":"text","datatype":"BYTES","shape":[2],"data":["a\u00e9",""]}],"outputs":[{"name":"upper"},{"name":"length"}]}`, 200,
 			`..."outputs":[{"name":"upper","datatype":"BYTES","shape":[2],"data":["AÉ",""]},{"name":"length","datatype":"INT32","shape":[2],"data":[3,0]}]}`},
+		{"an output that JSON cannot have", "POST", "models/short/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}`, 400, `...output \"y\" is of type BF16, which has no representation in JSON; ask for binary_data"}`},
 		{"a model whose answer is wrong", "POST", "models/wrong/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}`, 500, `{"error":"run model \"wrong\": an output is wrong: ...`},
 		{"a model that fails", "POST", "models/failing/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}`, 500, `{"error":"run model \"failing\": a layer has no memory"}`},
 	} {
@@ -178,6 +182,38 @@ func TestBinary(t *testing.T) {
 	})
 }
 
+// TestDefect: a request that panics ends neither the server nor the model's turns.
+func TestDefect(t *testing.T) {
+	web, rpc := serve(t, 1<<20, "panicking", "affine")
+	client := kservepb.NewGRPCInferenceServiceClient(dial(t, rpc))
+	for range 2 * runtime.GOMAXPROCS(0) {
+		_, err := client.ModelInfer(t.Context(), &kservepb.ModelInferRequest{
+			ModelName: "panicking", RawInputContents: [][]byte{inferencetest.Data(1)},
+			Inputs: []*kservepb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1}}},
+		})
+		if status.Code(err) != codes.Internal {
+			t.Errorf("%v", err)
+		}
+	}
+	code, _, got := ask(t, "POST", "http://"+web+"/v2/models/affine/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,0,0,0]}]}`)
+	match(t, code, got, 200, `..."data":[2.5,3.75,106.0]}]}`)
+}
+
+// TestManyMessages: a small request over gRPC is not one that takes gigabytes.
+func TestManyMessages(t *testing.T) {
+	_, rpc := serve(t, 16<<20, "affine")
+	client := kservepb.NewGRPCInferenceServiceClient(dial(t, rpc))
+	for n, want := range map[int]string{1 << 16: "there is no type", 1<<16 + 1: "more than 65536 messages"} {
+		r := &kservepb.ModelInferRequest{ModelName: "affine"}
+		for range n {
+			r.Inputs = append(r.Inputs, &kservepb.ModelInferRequest_InferInputTensor{})
+		}
+		if _, err := client.ModelInfer(t.Context(), r); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d messages: %v, want %q", n, err, want)
+		}
+	}
+}
+
 func dial(t testing.TB, rpc string) *grpc.ClientConn {
 	t.Helper()
 	c, err := grpc.NewClient(rpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -239,6 +275,7 @@ func TestGRPCContents(t *testing.T) {
 		{"raw", "echo_fp32", input("FP32", nil, 1, 1), two[:1], ""},
 		{"a truth", "echo_bool", input("BOOL", nil, 1, 2), [][]byte{{0, 1}}, ""},
 		{"neither true nor false", "echo_bool", input("BOOL", nil, 1, 2), [][]byte{{0, 2}}, "neither 0 nor 1"},
+		{"an output without a field for it", "short", input("FP32", &kservepb.InferTensorContents{Fp32Contents: []float32{1}}, 1), nil, ""},
 		{"raw and by value", "echo_fp32", input("FP32", &kservepb.InferTensorContents{Fp32Contents: []float32{1}}, 1, 1), two[:1], "there are raw_input_contents"},
 		{"raw of more inputs", "echo_fp32", input("FP32", nil, 1, 1), two, "2 raw_input_contents for 1 inputs"},
 		{"texts that are cut", "echo_bytes", input("BYTES", nil, 1, 1), [][]byte{{9, 0, 0, 0, 'a'}}, "an element is cut"},
@@ -248,7 +285,7 @@ func TestGRPCContents(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := client.ModelInfer(t.Context(), &kservepb.ModelInferRequest{ModelName: tt.model, Inputs: tt.inputs, RawInputContents: tt.raw})
 			if tt.says == "" {
-				if err != nil || (len(r.GetRawOutputContents()) == 1) != (tt.raw != nil) {
+				if err != nil || (len(r.GetRawOutputContents()) == 1) != (tt.raw != nil || tt.model == "short") {
 					t.Errorf("%v, %v", r, err)
 				}
 				return

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -121,6 +122,30 @@ func TestLongErrors(t *testing.T) {
 	for what, n := range map[string]int{"HTTP": w.Body.Len(), "gRPC": len(status.Convert(Status(err)).Message())} {
 		if n < 2000 || n > 2100 {
 			t.Errorf("over %s it has %d bytes", what, n)
+		}
+	}
+}
+
+// TestTooLongBeforeItIsRead: a body that says how long it is need not be sent.
+func TestTooLongBeforeItIsRead(t *testing.T) {
+	for length, want := range map[int64]error{10: io.ErrNoProgress, 11: ErrTooLarge} {
+		r := httptest.NewRequest(http.MethodPost, "/", iotest.ErrReader(io.ErrNoProgress))
+		r.ContentLength = length
+		if _, err := Body(r, 10); !errors.Is(err, want) {
+			t.Errorf("%d bytes: %v, want %v", length, err, want)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "0": 0, "12": 12, "9223372036854775807": 9223372036854775807} {
+		if n, err := Version(text); err != nil || n != want {
+			t.Errorf("%q is %d, %v", text, n, err)
+		}
+	}
+	for _, text := range []string{"-1", "x", "1.0", "9223372036854775808", " 1"} {
+		if _, err := Version(text); !errors.Is(err, inference.ErrInvalid) {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -17,6 +17,9 @@ import (
 // maxDepth is how deep arrays and objects may be in each other.
 const maxDepth = 64
 
+// MaxMembers is how many members an object may have. They are remembered.
+const MaxMembers = 4096
+
 // Reader reads a JSON text, one value after the other. Its errors are
 // inference.ErrInvalid, and say where.
 type Reader struct {
@@ -81,7 +84,9 @@ func (r *Reader) Object(member func(key string) error) error {
 		if seen[key] {
 			return r.fail("member %q is there twice", key)
 		}
-		seen[key] = true
+		if seen[key] = true; len(seen) > MaxMembers {
+			return r.fail("an object with more than %d members", MaxMembers)
+		}
 		if err := r.take(':'); err != nil {
 			return err
 		}
@@ -310,9 +315,6 @@ func (r *Reader) IsBase64() bool {
 	}
 	ahead := *r
 	ahead.at++
-	if ahead.Next() != '"' {
-		return false
-	}
 	key, err := ahead.String()
 	return err == nil && key == "b64"
 }

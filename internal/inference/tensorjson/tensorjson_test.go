@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -133,6 +134,36 @@ func TestObjectsHaveAMemberOnce(t *testing.T) {
 	}
 }
 
+func TestObjectsHaveSomeMembers(t *testing.T) {
+	for more, want := range map[int]bool{0: true, 1: false} {
+		text := []byte{'{'}
+		for i := range MaxMembers + more {
+			text = fmt.Appendf(text, `"%d":0,`, i)
+		}
+		text[len(text)-1] = '}'
+		if _, err := NewReader(text).Skip(); (err == nil) != want {
+			t.Errorf("with %d more: %v", more, err)
+		}
+	}
+}
+
+func TestIsBase64(t *testing.T) {
+	for text, want := range map[string]bool{` { "b64" : "" } `: true, `["b64"]`: false, `{"x":{"b64":""}}`: false, `{}`: false, `{`: false, ``: false, `"b64"`: false} {
+		if got := NewReader([]byte(text)).IsBase64(); got != want {
+			t.Errorf("%s: %t", text, got)
+		}
+	}
+}
+
+func TestUTF8(t *testing.T) {
+	for text, want := range map[string]bool{"é": true, "": true, "\xff": false} {
+		v, err := NewValues(inference.Tensor{Type: inference.Bytes, Shape: []int64{2}, Data: inference.AppendText(inference.AppendText(nil, []byte("a")), []byte(text))})
+		if err != nil || v.UTF8() != want {
+			t.Errorf("%q: %v, want %t", text, err, want)
+		}
+	}
+}
+
 func TestNotText(t *testing.T) {
 	for _, tensor := range []inference.Tensor{
 		{Type: inference.BFloat16, Data: []byte{0, 0}},
@@ -166,7 +197,7 @@ func FuzzSkip(f *testing.F) {
 			t.Errorf("%q is not JSON", text)
 		case err != nil && valid:
 			says := err.Error()
-			for _, purpose := range []string{"twice", "surrogate", "UTF-8", "more than 64"} {
+			for _, purpose := range []string{"twice", "surrogate", "UTF-8", "more than"} {
 				if strings.Contains(says, purpose) {
 					return
 				}

@@ -26,8 +26,8 @@ const (
 	signatureField = "signature_def"
 )
 
-// Register adds the services to a gRPC server. How long a request may be is an option
-// of that server, grpc.MaxRecvMsgSize; max is how long its tensors may be all together
+// Register adds the services to a gRPC server. What a request may take is for that
+// server to say, protocol.ServerOptions; max is how long its tensors may be all together
 // where it has less values than elements.
 func Register(s grpc.ServiceRegistrar, repo *inference.Repository, max int64) {
 	pb.RegisterPredictionServiceServer(s, predictions{repo: repo, max: max})

@@ -52,6 +52,8 @@ func TestREST(t *testing.T) {
 		{"both forms", "POST", "affine:predict", `{"instances":[[1,0,0,0]],"inputs":[[1,0,0,0]]}`, 400, `...either \"instances\" or \"inputs\""}`},
 		{"neither form", "POST", "affine:predict", `{}`, 400, `...a request has \"instances\" or \"inputs\""}`},
 		{"another signature", "POST", "affine:predict", `{"signature_name":"other","instances":[[1,0,0,0]]}`, 400, `...there is no signature \"other\"; the model's is \"serving_default\""}`},
+		{"an output that JSON cannot have", "POST", "short:predict", `{"instances":[1]}`, 400, `...output \"y\" is of type BF16, which has no representation in JSON; ask over gRPC"}`},
+		{"what we do not know is skipped", "POST", "affine:predict", `{"new":[{}],"instances":[[1,0,0,0]]}`, 200, `{"predictions":[[2.5,3.75,106.0]]}`},
 		{"FP16 has no JSON", "POST", "echo_fp16:predict", `{"instances":[[1]]}`, 400, `...FP16 has no representation in JSON...`},
 		{"no JSON", "POST", "affine:predict", `x`, 400, `...JSON at byte 0: 'x' where an object is expected"}`},
 		{"too large", "POST", "affine:predict", strings.Repeat(" ", 1<<16) + `{"instances":[[1,0,0,0]]}`, 413, `{"error":"request too large: it has 65561 bytes, and may have 65536"}`},

@@ -217,7 +217,7 @@ def test_wrong_requests():
 
 def test_compression():
     for algorithm in "gzip", "deflate":
-        r = http().infer("affine", inputs(th, x=("FP32", X)), request_compression_algorithm=algorithm)
+        r = http().infer("affine", inputs(th, x=("FP32", X)), request_compression_algorithm=algorithm, response_compression_algorithm=algorithm)
         np.testing.assert_allclose(r.as_numpy("y"), 2 * (X @ W) + B, rtol=1e-5)
     r = grpc().infer("affine", inputs(tg, x=("FP32", X)), compression_algorithm="gzip")
     np.testing.assert_allclose(r.as_numpy("y"), 2 * (X @ W) + B, rtol=1e-5)

@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import ovmsclient
-from ovmsclient.tfs_compat.base.errors import InvalidInputError, ModelNotFoundError
+from ovmsclient.tfs_compat.base.errors import InvalidInputError, ModelNotFoundError, ModelServerError
 
 HTTP, GRPC = sys.argv[1:3]
 W = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12.5]], np.float32)
@@ -123,11 +123,6 @@ def test_wrong_requests():
         fails(InvalidInputError, "[2 3]", lambda: c.predict({"x": X[:, :3]}, "affine"))
         fails(InvalidInputError, "dimensions", lambda: c.predict({"x": X[0]}, "affine"))
         fails(InvalidInputError, "FP32", lambda: c.predict({"x": [["text"]]}, "affine"))
-        try:
-            c.predict({"x": X[0]}, "failing")
-        except ovmsclient.tfs_compat.base.errors.ModelServerError as e:
-            assert "a layer has no memory" in str(e), e
-        except ConnectionError as e:
-            assert "a layer has no memory" in str(e), e
+        fails((ModelServerError, ConnectionError), "a layer has no memory", lambda: c.predict({"x": X[0]}, "failing"))
     fails(InvalidInputError, "FP64", lambda: clients()[1].predict({"x": X.astype(np.float64)}, "affine"))
     fails(InvalidInputError, "missing", lambda: clients()[1].predict({"z": X}, "affine"))

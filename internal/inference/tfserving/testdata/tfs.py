@@ -1,4 +1,4 @@
-"""tensorflow-serving-api against our server: tensorflow.py GRPC DESCRIPTORS"""
+"""tensorflow-serving-api against our server: tfs.py GRPC DESCRIPTORS"""
 import sys
 
 import grpc
