@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,cc,runuser,/dev/fuse,/usr/bin/python3
 
 .PHONY: help
 help: ## list the targets

@@ -281,7 +281,7 @@ func TestDynamicPrograms(t *testing.T) {
 // TestModelHosting: what it needs is there first, it has a user for engines, and the
 // user's sample.json stays. Whoever replaces a program that it shares has it start again.
 func TestModelHosting(t *testing.T) {
-	need.Program(t, "/usr/sbin/nginx")
+	need.Program(t, "nginx")
 	one, two := built(t, "1.0"), built(t, "2.0")
 	const runtime = "/opt/ovsa/kvm/bin/ovsaruntime"
 	got := scripted(t, `
@@ -336,7 +336,7 @@ two
 
 // TestGuidesScripts: command lines as the guide and OpenVINO Model Server's have them.
 func TestGuidesScripts(t *testing.T) {
-	need.Program(t, "/usr/sbin/nginx")
+	need.Program(t, "nginx")
 	got := scripted(t, `
 "$1/install.sh" >/dev/null 2>&1
 printf '#!/bin/sh\necho "  ovsaruntime $*"\n' >/opt/ovsa/kvm/bin/ovsaruntime
