@@ -26,7 +26,7 @@ fake=${0%/*}
 case $1 in
 is-enabled) [ -e "$fake/enabled" ] ;;
 is-active) [ -e "$fake/active" ] ;;
-show) name=${2#--property=}; n=$(cat "$fake/n" 2>/dev/null || echo 0); [ "$name" != ActiveState ] || { n=$((n + 1)); echo $n >"$fake/n"; }; sed -n "s/^$n $name=//p" "$fake/states" ;;
+show) n=$(($(cat "$fake/n" 2>/dev/null || echo 0) + 1)); echo $n >"$fake/n"; sed -n "s/^$n //p" "$fake/states" ;;
 *) echo "  systemctl $*"; [ ! -e "$fake/broken" ] ;;
 esac
 X
@@ -145,7 +145,7 @@ await() {
 }
 await "on its way" '1 ActiveState=activating\n1 StatusText=proving\n2 ActiveState=active\n2 StatusText=serving 2 models\n' 9
 await "fails" '1 ActiveState=failed\n' 9
-await "never" '1 ActiveState=activating\n2 ActiveState=activating\n3 ActiveState=activating\n' 1
+await "never" '1 ActiveState=activating\n' 0
 await "booting" '1 ActiveState=inactive\n1 Job=42\n1 ConditionResult=no\n1 ConditionTimestampMonotonic=0\n2 ActiveState=active\n' 9
 await "a condition" '1 ActiveState=inactive\n1 ConditionResult=no\n1 ConditionTimestampMonotonic=7\n' 9
 rm "$FAKE/enabled"

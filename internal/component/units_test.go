@@ -150,6 +150,48 @@ license_server 2.0: installed, 1 files changed
 	}
 }
 
+// TestUpgradeCutOffAndChanged: what is put back is what was kept, where components are.
+func TestUpgradeCutOffAndChanged(t *testing.T) {
+	one, two := built(t, "1.0"), built(t, "2.0")
+	server := func(packages, word string) string {
+		return says(t, packages, "license_server", "/opt/ovsa/bin/license_server", word)
+	}
+	got := scripted(t, `
+"$1/install.sh" >/dev/null
+"$2/install.sh" >/dev/null 2>&1 || echo "killed"
+chown 1 /opt/ovsa/bin/.ovsa-old.license_server
+try "what was kept is somebody else's" "$1"
+chown 0 /opt/ovsa/bin/.ovsa-old.license_server
+undo=/var/lib/ovsactl/components/license_server.undo
+cp "$undo" "$SCRATCH/kept"
+sed -i 's|/opt/ovsa/bin/license_server|/etc/passwd|' "$undo"
+try "a record of another place" "$1"
+echo nothing >"$undo"
+try "a record that is none" "$1"
+cp "$SCRATCH/kept" "$undo"
+try "as it was" "$1"
+left
+`, server(one, "one"), server(two, "deadly"))
+	want := `killed
+what was kept is somebody else's:
+install.sh: error: undo an upgrade that was cut off: put the old version of "/opt/ovsa/bin/license_server" back: "/opt/ovsa/bin/.ovsa-old.license_server" is not what was kept
+exit 1
+a record of another place:
+install.sh: error: undo an upgrade that was cut off: put the old version of "/etc/passwd" back: the path "/etc/passwd" is none for components
+exit 1
+a record that is none:
+install.sh: error: read "/var/lib/ovsactl/components/license_server.undo": invalid character 'o' in literal null (expecting 'u')
+exit 1
+as it was:
+license_server 1.0: installed already
+license_server.service: ready
+  systemctl restart license_server.service: one
+`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 // TestUpgradeCutOff: an installer that dies while the new version starts leaves both
 // versions, and whoever comes next has one of them.
 func TestUpgradeCutOff(t *testing.T) {
@@ -239,7 +281,7 @@ func TestDynamicPrograms(t *testing.T) {
 // TestModelHosting: what it needs is there first, it has a user for engines, and the
 // user's sample.json stays. Whoever replaces a program that it shares has it start again.
 func TestModelHosting(t *testing.T) {
-	need.Program(t, "/usr/sbin/nginx")
+	need.Program(t, "nginx")
 	one, two := built(t, "1.0"), built(t, "2.0")
 	const runtime = "/opt/ovsa/kvm/bin/ovsaruntime"
 	got := scripted(t, `
@@ -294,7 +336,7 @@ two
 
 // TestGuidesScripts: command lines as the guide and OpenVINO Model Server's have them.
 func TestGuidesScripts(t *testing.T) {
-	need.Program(t, "/usr/sbin/nginx")
+	need.Program(t, "nginx")
 	got := scripted(t, `
 "$1/install.sh" >/dev/null 2>&1
 printf '#!/bin/sh\necho "  ovsaruntime $*"\n' >/opt/ovsa/kvm/bin/ovsaruntime

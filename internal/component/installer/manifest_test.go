@@ -70,6 +70,7 @@ func TestParseManifest(t *testing.T) {
 // directories of components.
 func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(whole("dir 1770 root:ovsa /opt/ovsa/DB", "file "+sum+" 0755 /opt/ovsa/bin/x")))
+	f.Add([]byte(whole("user ovsa-engine", "need nginx-light /usr/sbin/nginx", "want x /y", "file "+sum+" 0644 /usr/local/lib/systemd/system/ovsaruntime.service", "config "+sum+" 0644 /opt/ovsa/c", "unit ovsaruntime.service")))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		m, err := ParseManifest(text)
 		if err != nil {
