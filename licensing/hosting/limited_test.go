@@ -97,10 +97,7 @@ func TestEngineBeginsInItsGroup(t *testing.T) {
 	if err != nil {
 		need.Absent(t, "cgroup2", err.Error())
 	}
-	dir, err := os.MkdirTemp(self.Dir(), "ovsa-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := aGroup(t, self)
 	t.Cleanup(func() { os.Remove(dir) })
 	group, err := os.Open(dir)
 	if err != nil {
@@ -123,6 +120,16 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
 	if left, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || len(left) > 0 {
 		t.Errorf("there are %s, %v", left, err)
 	}
+}
+
+// aGroup makes a control group in another.
+func aGroup(t *testing.T, in cgroup.Group) string {
+	t.Helper()
+	dir := filepath.Join(in.Dir(), fmt.Sprintf("ovsa-test-%d", os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // hog is an engine that takes a lot of memory when somebody asks it.
@@ -182,10 +189,7 @@ func delegated(t *testing.T) cgroup.Divided {
 	if text, err := os.ReadFile(filepath.Join(before.Dir(), "cgroup.controllers")); err != nil || !strings.Contains(string(text), "memory") {
 		need.Absent(t, "cgroup2", "control groups of version 2 do not limit memory here")
 	}
-	unit, err := os.MkdirTemp(before.Dir(), "ovsa-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	unit := aGroup(t, before)
 	enter := func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
 	}

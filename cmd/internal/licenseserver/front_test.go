@@ -88,7 +88,7 @@ func TestHostingFront(t *testing.T) {
 	}
 
 	// A client that asks too often is told so, and others are not.
-	often := 0
+	var often int
 	for often = 0; often < 100; often++ {
 		if code, _ := get(client, "/controlled-access-model/1/face.xml"); code == http.StatusTooManyRequests {
 			break

@@ -156,6 +156,17 @@ func TestHostingReload(t *testing.T) {
 	s.until(at, "^STOPPING=1\n")
 }
 
+// count is how many proofs or renewals of the guide's model had a result.
+func (r *runner) count(what, result string) (n int) {
+	r.g.t.Helper()
+	name := fmt.Sprintf(`ovsaruntime_model_%s_total{model="controlled-access-model",result=%q,version="1"} `, what, result)
+	_, value, found := strings.Cut(r.measures(), "\n"+name)
+	if _, err := fmt.Sscan(value, &n); !found || err != nil {
+		r.g.t.Errorf("no %s: %v", name, err)
+	}
+	return n
+}
+
 // measures expects lines of /metrics, which it returns.
 func (r *runner) measures(lines ...string) string {
 	r.g.t.Helper()

@@ -75,6 +75,9 @@ func TestHosting(t *testing.T) {
 	if s := r.status(); s.Models[0].State != "ready" || s.Engine.Started != 1 {
 		t.Errorf("after another proof: %+v", s)
 	}
+	if p, n := r.count("proofs", "ok"), r.count("renewals", "ok"); p < 2 || n < 1 {
+		t.Errorf("%d proofs and %d renewals are counted", p, n)
+	}
 
 	// Revoked, it stops, and allowed again it comes back.
 	licence, _ := g.bought("InstanceLimit.lic")
@@ -126,6 +129,9 @@ func TestHostingWithoutAnotherProof(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until("refused")
+	if r.count("proofs", "ok") != 1 || r.count("proofs", "failed") < 1 {
+		t.Errorf("%d proofs, and %d that failed", r.count("proofs", "ok"), r.count("proofs", "failed"))
+	}
 	if log := r.log.String(); !strings.Contains(log, "it could not be proven again in time") {
 		t.Errorf("the log is %s", log)
 	}
