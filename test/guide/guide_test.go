@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -144,5 +145,20 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%v\n%s", err, log)
 			}
 		})
+	}
+}
+
+// TestInterrupted: also where something that a block has started goes on.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	began := make(chan struct{})
+	shell := func(context.Context, string) ([]string, error) {
+		close(began)
+		return []string{"bash", "--noprofile", "--norc"}, nil
+	}
+	go func() { <-began; cancel() }()
+	err := guide.Run(ctx, []guide.Block{{Place: "a", Commands: "sleep 5 & sleep 5\n"}}, guide.Options{Shell: shell, Log: io.Discard, Report: io.Discard})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
