@@ -162,3 +162,17 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestEnvironment: a proxy or an index of packages is the reader's, and goes on to the page.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("PIP_INDEX_URL", "https://pypi.example.org")
+	t.Setenv("MAKEFLAGS", "j")
+	env := strings.Join(guide.Small("/x/bin/ovsactl"), "\n") + "\n"
+	for want, is := range map[string]bool{
+		"PIP_INDEX_URL=https://pypi.example.org\n": true, "MAKEFLAGS": false, "PATH=/x/bin:": true, "OVSA_VAR_cpus=2\n": true,
+	} {
+		if strings.Contains(env, want) != is {
+			t.Errorf("%q: want %v", want, is)
+		}
+	}
+}
