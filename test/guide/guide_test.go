@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -144,5 +145,34 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%v\n%s", err, log)
 			}
 		})
+	}
+}
+
+// TestInterrupted: also where something that a block has started goes on.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	began := make(chan struct{})
+	shell := func(context.Context, string) ([]string, error) {
+		close(began)
+		return []string{"bash", "--noprofile", "--norc"}, nil
+	}
+	go func() { <-began; cancel() }()
+	err := guide.Run(ctx, []guide.Block{{Place: "a", Commands: "sleep 5 & sleep 5\n"}}, guide.Options{Shell: shell, Log: io.Discard, Report: io.Discard})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestEnvironment: a proxy or an index of packages is the reader's, and goes on to the page.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("PIP_INDEX_URL", "https://pypi.example.org")
+	t.Setenv("MAKEFLAGS", "j")
+	env := strings.Join(guide.Small("/x/bin/ovsactl"), "\n") + "\n"
+	for want, is := range map[string]bool{
+		"PIP_INDEX_URL=https://pypi.example.org\n": true, "MAKEFLAGS": false, "PATH=/x/bin:": true, "OVSA_VAR_cpus=2\n": true,
+	} {
+		if strings.Contains(env, want) != is {
+			t.Errorf("%q: want %v", want, is)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -125,9 +126,11 @@ func InLab(program, lab string) Shell {
 	}
 }
 
-// Small is an environment in which the shells find a program first, and the page's
-// manifest makes guests that a small machine can emulate.
+// Small is its reader's environment, in which the shells find a program first, and the
+// page's manifest makes guests that a small machine can emulate. It has nothing of a make
+// that this is run by: the page has makes of its own.
 func Small(program string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MAKE") || strings.HasPrefix(e, "MFLAGS=") })
 	path := "PATH=" + filepath.Dir(program) + string(filepath.ListSeparator) + os.Getenv("PATH")
-	return []string{path, "OVSA_VAR_cpus=2", "OVSA_VAR_memory=1GiB"}
+	return append(env, path, "OVSA_VAR_cpus=2", "OVSA_VAR_memory=1GiB")
 }

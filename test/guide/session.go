@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/ovsactl/ovsactl/internal/run"
 )
@@ -21,6 +22,7 @@ type session struct {
 	out     *os.File
 	rest    []byte // read, and of no block yet
 	mark    string // a line that nothing else says
+	forget  func() bool
 }
 
 // begin starts a shell by a command.
@@ -40,6 +42,9 @@ func begin(ctx context.Context, argv, env []string) (*session, error) {
 		return nil, errors.Join(err, in.Close(), out.Close())
 	}
 	s := &session{process: p, in: in, out: out, mark: "== " + rand.Text() + "\n"}
+	// Who waits for what a command says does not wait when all of it is to end: what the
+	// command has started may have the pipe open.
+	s.forget = context.AfterFunc(ctx, func() { _ = out.SetReadDeadline(time.Now()) })
 	// A command that fails ends the shell, and so the session. No command reads what
 	// the shell is told.
 	_, err = io.WriteString(in, "set -euo pipefail; exec 2>&1\n")
@@ -72,6 +77,7 @@ func (s *session) do(commands string) (string, error) {
 
 // end ends the shell, and says how it ended.
 func (s *session) end() error {
+	s.forget()
 	return errors.Join(s.in.Close(), s.process.Wait(), s.out.Close())
 }
 
