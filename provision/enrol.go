@@ -344,6 +344,9 @@ func (s *roleRun) renewed(ctx context.Context) error {
 	if err := s.reach(ctx); err != nil {
 		return err
 	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
 	ok, err := s.hasCertificate(ctx)
 	if err == nil && !ok {
 		err = hint.Wrap(errors.New("the guest's new record has not the host's certificate"), "see: ovsactl vtpm verify %s", s.plan.Role)
