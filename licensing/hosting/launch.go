@@ -33,12 +33,7 @@ func launchArguments(c Command, sockets int) []string {
 // Launch becomes an engine: it is what a Command's launcher calls with the arguments
 // behind its own. It mounts the models in the namespace that it is in, which is its
 // own, gives up all rights, and executes the engine. It returns when it cannot.
-func Launch(args []string) error {
-	if err := launch(args); err != nil {
-		return fmt.Errorf("launch the engine: %w", err)
-	}
-	return nil
-}
+func Launch(args []string) error { return fmt.Errorf("launch the engine: %w", launch(args)) }
 
 func launch(args []string) error {
 	const ours = 4

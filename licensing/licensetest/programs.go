@@ -9,7 +9,7 @@ import (
 // what is in scratch directories, where tests have theirs.
 func ProgramDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/lib", "ovsa-test-")
+	dir, err := os.MkdirTemp("/var/lib", "ovsa-test-") //nolint:usetesting // not below a scratch directory
 	if err != nil {
 		t.Fatal(err)
 	}
