@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -30,6 +31,24 @@ func TestGuide(t *testing.T) {
 	var report bytes.Buffer
 	err = guide.Run(t.Context(), blocks, guide.Options{
 		Shell: guide.InLab(h.program, h.lab), Env: guide.Small(h.program), Log: t.Output(), Report: io.MultiWriter(&report, t.Output()),
+		Before: func(_ context.Context, step string) (ended []string, err error) {
+			if step != "Take the licence back" {
+				return nil, nil
+			}
+			s := &served{host: h}
+			for _, part := range []struct {
+				name string
+				run  func(*testing.T)
+			}{
+				{"nobody else sees the model", s.alone}, {"nothing of it is on the disk", s.disk},
+				{"each process killed", s.killed}, {"the guest rebooted", s.rebooted},
+			} {
+				if !t.Run(part.name, part.run) {
+					return nil, fmt.Errorf("%s: it failed", part.name)
+				}
+			}
+			return []string{"runtime"}, nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

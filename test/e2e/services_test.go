@@ -75,7 +75,7 @@ func (s *story) services(t *testing.T) {
 func (s *story) upgradeFails(t *testing.T) {
 	before := s.guest(t, s.file, "isv_dev", "sudo", "sha256sum", "/opt/ovsa/certs/server.crt", "/opt/ovsa/certs/release.key", "/opt/ovsa/bin/license_server")
 	programs, out := t.TempDir(), t.TempDir()
-	for _, name := range []string{"ovsatool", "ovsaruntime", "ovsainstall", "license_server"} {
+	for _, name := range []string{"ovsatool", "ovsaruntime", "ovsainstall", "ovsa-engine", "license_server"} {
 		source := filepath.Join(filepath.Dir(s.program), name)
 		if name == "license_server" { // a program that knows no `serve`
 			source = filepath.Join(filepath.Dir(s.program), "ovsatool")

@@ -27,6 +27,9 @@ type Options struct {
 	Env    []string  // of the shells that are no guest's
 	Log    io.Writer // gets commands and all that they say
 	Report io.Writer // gets a line for each step, and output that is to be shown
+	// Before is called before each step, and says at which places it has ended the
+	// shells; nil for nothing.
+	Before func(ctx context.Context, step string) (ended []string, err error)
 }
 
 // Failed is a block whose commands did not do what the page says.
@@ -56,6 +59,9 @@ func Run(ctx context.Context, blocks []Block, o Options) (err error) {
 	shown := ""
 	for i, b := range blocks {
 		if i == 0 || blocks[i-1].Step != b.Step {
+			if err := before(ctx, sessions, b.Step, o); err != nil {
+				return err
+			}
 			fmt.Fprintf(o.Report, Name, b.Step)
 			began, shown = time.Now(), ""
 		}
@@ -133,4 +139,19 @@ func Small(program string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MAKE") || strings.HasPrefix(e, "MFLAGS=") })
 	path := "PATH=" + filepath.Dir(program) + string(filepath.ListSeparator) + os.Getenv("PATH")
 	return append(env, path, "OVSA_VAR_cpus=2", "OVSA_VAR_memory=1GiB")
+}
+
+// before does what is to be done before a step.
+func before(ctx context.Context, sessions map[string]*session, step string, o Options) error {
+	if o.Before == nil {
+		return nil
+	}
+	ended, err := o.Before(ctx, step)
+	for _, place := range ended {
+		if s := sessions[place]; s != nil {
+			_ = s.end() // as it was ended
+			delete(sessions, place)
+		}
+	}
+	return err
 }

@@ -2,13 +2,17 @@ package licenseserver_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -119,8 +123,55 @@ func TestHostingEngine(t *testing.T) {
 		t.Error("without a certificate it answers over gRPC")
 	}
 
+	// What is said of the processes, and by them, has no key.
+	told := r.said(t)
 	r.end()
 	if left := r.left(); len(left) > 0 {
 		t.Errorf("there is %q", left)
 	}
+	told = append(told, r.log.String()...)
+	key := g.acquire(t, "Sale.lic")
+	for name, form := range map[string][]byte{
+		"as it is": key.Bytes(), "in hexadecimal": hex.AppendEncode(nil, key.Bytes()), "in base64": base64.RawStdEncoding.AppendEncode(nil, key.Bytes()), "for addresses": base64.RawURLEncoding.AppendEncode(nil, key.Bytes()),
+	} {
+		if bytes.Contains(bytes.ToLower(told), bytes.ToLower(form)) {
+			t.Errorf("the model's key is told %s", name)
+		}
+	}
+}
+
+// children are the processes that the runtime has started, and those that they have.
+func (r *runner) children() (pids []int) {
+	for todo := []int{r.process.Process.Pid}; len(todo) > 0; todo = todo[1:] {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", todo[0]))
+		for _, path := range threads {
+			text, _ := os.ReadFile(path) // a thread that has ended has none
+			for _, word := range strings.Fields(string(text)) {
+				if pid, err := strconv.Atoi(word); err == nil {
+					pids, todo = append(pids, pid), append(todo, pid)
+				}
+			}
+		}
+	}
+	return pids
+}
+
+// said is what everybody may know of the runtime and of what it has started.
+func (r *runner) said(t *testing.T) (all []byte) {
+	t.Helper()
+	n := 0
+	for _, process := range append(r.children(), r.process.Process.Pid) {
+		for _, file := range []string{"cmdline", "environ"} {
+			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", process, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, data...)
+		}
+		n++
+	}
+	if n < 3 || !bytes.Contains(all, []byte("ovsa-engine")) {
+		t.Fatalf("there are %d processes: %q", n, all)
+	}
+	return all
 }
