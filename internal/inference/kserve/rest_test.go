@@ -280,6 +280,9 @@ func TestGRPCContents(t *testing.T) {
 		{"raw of more inputs", "echo_fp32", input("FP32", nil, 1, 1), two, "2 raw_input_contents for 1 inputs"},
 		{"texts that are cut", "echo_bytes", input("BYTES", nil, 1, 1), [][]byte{{9, 0, 0, 0, 'a'}}, "an element is cut"},
 		{"more texts", "echo_bytes", input("BYTES", nil, 1, 1), [][]byte{{0, 0, 0, 0, 0, 0, 0, 0}}, "more than 1 elements"},
+		{"an extension that we do not have", "echo_fp32", []*kservepb.ModelInferRequest_InferInputTensor{{
+			Name: "x", Datatype: "FP32", Shape: []int64{1, 1}, Parameters: map[string]*kservepb.InferParameter{"shared_memory_region": {}},
+		}}, two[:1], "belongs to an extension"},
 		{"no datatype", "echo_fp32", input("", nil, 1, 1), two[:1], "there is no type"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
