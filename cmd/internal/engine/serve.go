@@ -19,6 +19,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/inference"
 	"github.com/ovsactl/ovsactl/internal/inference/kserve"
+	"github.com/ovsactl/ovsactl/internal/inference/protocol"
 	"github.com/ovsactl/ovsactl/internal/inference/tfserving"
 	"github.com/ovsactl/ovsactl/internal/seccomp"
 )
@@ -64,7 +65,7 @@ func serve(ctx context.Context, c *guestcli.Call) error {
 	}
 	defer models.Close()
 	log.Info("serving", "runtime", runtime.Name(), "models", len(models.Models()))
-	return sockets.serve(ctx, models, c.Number("max-request"))
+	return sockets.serve(ctx, models, c.Number("max-request"), log)
 }
 
 // withoutTime leaves the time to whoever keeps the log.
@@ -122,7 +123,7 @@ func (s sockets) close() {
 const endTime = 3 * time.Second
 
 // serve answers until ctx ends.
-func (s sockets) serve(ctx context.Context, models *inference.Repository, maxRequest int) error {
+func (s sockets) serve(ctx context.Context, models *inference.Repository, maxRequest int, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if s.http != nil {
 		server := &http.Server{Handler: handler(models, maxRequest), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
@@ -140,7 +141,7 @@ func (s sockets) serve(ctx context.Context, models *inference.Repository, maxReq
 		})
 	}
 	if s.grpc != nil {
-		server := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.MaxSendMsgSize(1<<30))
+		server := grpc.NewServer(protocol.ServerOptions(maxRequest, log)...)
 		kserve.Register(server, models)
 		tfserving.Register(server, models, int64(maxRequest))
 		group.Go(func() error {
