@@ -139,6 +139,7 @@ func TestRefused(t *testing.T) {
 		{"in two lines", "test 1 \\\n  = 2\n", true},
 		{"it is not", "true\n", false},
 		{"one before fails", "false\nfalse\n", false},
+		{"there is no such program", "true\nno-such-program\n", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, log, err := here(t, guide.Block{Place: "a", Commands: tt.commands, Refused: true}); (err == nil) != tt.ok {

@@ -81,12 +81,14 @@ func (s *session) end() error {
 	return errors.Join(s.in.Close(), s.process.Wait(), s.out.Close())
 }
 
-// refused are commands of which the last is to fail, and nothing else.
+// refused are commands of which the last is to fail, and nothing else. One that cannot be
+// run is not refused.
 func refused(commands string) string {
 	lines := strings.Split(strings.TrimRight(commands, "\n"), "\n")
 	last := len(lines) - 1
 	for last > 0 && strings.HasSuffix(lines[last-1], `\`) {
 		last--
 	}
-	return strings.Join(lines[:last], "\n") + "\nif " + strings.Join(lines[last:], "\n") + "\nthen echo 'this was to be refused' >&2; exit 1; fi\n"
+	return strings.Join(lines[:last], "\n") + "\nif " + strings.Join(lines[last:], "\n") + "\n" +
+		"then echo 'this was to be refused' >&2; exit 1; else case $? in 126 | 127) exit 1 ;; esac; fi\n"
 }
