@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -175,5 +176,17 @@ func TestEnvironment(t *testing.T) {
 		if strings.Contains(env, want) != is {
 			t.Errorf("%q: want %v", want, is)
 		}
+	}
+}
+
+// TestPlacesThatAreGone: the page's last step removes its guests, and their shells with them.
+func TestPlacesThatAreGone(t *testing.T) {
+	pid := filepath.Join(t.TempDir(), "pid")
+	_, log, err := here(t,
+		guide.Block{Place: "a", Commands: "echo $BASHPID >" + pid + "\n"},
+		guide.Block{Place: "b", Commands: "kill -9 $(cat " + pid + ")\n"},
+	)
+	if err != nil {
+		t.Errorf("%v\n%s", err, log)
 	}
 }

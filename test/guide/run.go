@@ -43,13 +43,15 @@ func (f *Failed) Error() string {
 func (f *Failed) Unwrap() error { return f.Err }
 
 // Run runs the blocks in their order, and stops with the first that fails: *Failed.
-func Run(ctx context.Context, blocks []Block, o Options) (err error) {
+func Run(ctx context.Context, blocks []Block, o Options) error {
 	sessions := map[string]*session{}
+	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
-		for place, s := range sessions {
-			if endErr := s.end(); endErr != nil && err == nil {
-				err = fmt.Errorf("end the shell on %s: %w", place, endErr)
-			}
+		// Nothing runs in them any more, and the page may have removed their guests: how
+		// they end means nothing.
+		cancel()
+		for _, s := range sessions {
+			_ = s.end()
 		}
 	}()
 	var began time.Time // the step
