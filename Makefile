@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,demo-client
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,demo-client,demo-model
 
 .PHONY: help
 help: ## list the targets
@@ -24,7 +24,7 @@ deps: ## install what building and testing needs, with apt
 .PHONY: test-deps
 test-deps: ## install what testing needs beside that
 	@packaging/install-deps.sh --test
-	@$(MAKE) --no-print-directory demo-client
+	@$(MAKE) --no-print-directory demo-client demo-model
 
 .PHONY: build
 build: ## build the programs into bin/
