@@ -11,7 +11,7 @@ LDFLAGS := -X github.com/ovsactl/ovsactl/internal/buildinfo.version=$(VERSION)
 GOLANGCI := v2.15.0
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,demo-client,demo-model
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,/dev/fuse,/usr/bin/python3,demo-client
 
 .PHONY: help
 help: ## list the targets
@@ -24,7 +24,7 @@ deps: ## install what building and testing needs, with apt
 .PHONY: test-deps
 test-deps: ## install what testing needs beside that
 	@packaging/install-deps.sh --test
-	@$(MAKE) --no-print-directory demo-client demo-model
+	@$(MAKE) --no-print-directory demo-client
 
 .PHONY: build
 build: ## build the programs into bin/
@@ -61,7 +61,7 @@ demo-model: ## fetch and convert the demonstration's model and photograph into d
 	@examples/inference/model/build.sh dist/demo
 
 .PHONY: demo-client
-demo-client: bin/demo-client/.complete ## make a Python that examples/inference/python runs with
+demo-client: demo-model bin/demo-client/.complete ## make what examples/inference runs with: a Python, the model and the photograph
 
 bin/demo-client/.complete: examples/inference/python/requirements.txt
 	@rm -rf bin/demo-client

@@ -26,7 +26,7 @@ func made(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(full); err != nil {
-		need.Absent(t, "demo-model", "there is no "+path+": make package test-deps")
+		need.Absent(t, "demo-client", "there is no "+path+": make package test-deps")
 	}
 	return full
 }
