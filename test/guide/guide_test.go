@@ -104,6 +104,9 @@ func TestShellsLast(t *testing.T) {
 			t.Errorf("line %d of the report is not %q:\n%s", i+1, want, report)
 		}
 	}
+	if strings.Count(log, "a has 1 in /\n") != 1 || strings.Contains(log, "== ") {
+		t.Errorf("log:\n%s", log)
+	}
 	if !strings.Contains(lines[4], "not yet") || strings.Contains(report, "not shown") || !strings.Contains(log, "not shown") {
 		t.Errorf("report:\n%s\nlog:\n%s", report, log)
 	}

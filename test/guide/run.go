@@ -65,7 +65,6 @@ func Run(ctx context.Context, blocks []Block, o Options) error {
 		took := "not yet"
 		if !b.Later {
 			said, err := one(ctx, sessions, b, o)
-			fmt.Fprint(o.Log, said)
 			if err != nil {
 				fmt.Fprintln(o.Report, "failed")
 				return &Failed{b, said, err}
@@ -102,7 +101,7 @@ func one(ctx context.Context, sessions map[string]*session, b Block, o Options) 
 	if b.Refused {
 		commands = refused(commands)
 	}
-	said, err := s.do(commands)
+	said, err := s.do(commands, o.Log)
 	if err != nil {
 		delete(sessions, b.Place)
 		if ctx.Err() != nil {

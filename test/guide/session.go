@@ -51,27 +51,35 @@ func begin(ctx context.Context, argv, env []string) (*session, error) {
 	return s, err
 }
 
-// do runs commands, and returns what they say.
-func (s *session) do(commands string) (string, error) {
+// do runs commands, and returns what they say, which log has while they say it.
+func (s *session) do(commands string, log io.Writer) (string, error) {
 	script := "{ :\n" + commands + "} </dev/null\nprintf '%s' '" + s.mark + "'\n"
 	if _, err := io.WriteString(s.in, script); err != nil {
 		return "", err
 	}
-	buf := make([]byte, 64<<10)
+	buf, logged := make([]byte, 64<<10), 0
 	for {
-		if before, after, found := bytes.Cut(s.rest, []byte(s.mark)); found {
-			said := string(before)
+		said, after, found := bytes.Cut(s.rest, []byte(s.mark))
+		sure := len(said)
+		if !found { // what may be the beginning of the mark waits
+			sure = max(logged, len(s.rest)-len(s.mark)+1)
+		}
+		fmt.Fprintf(log, "%s", said[logged:sure])
+		logged = sure
+		if found {
 			s.rest = bytes.Clone(after)
-			return said, nil
+			return string(said), nil
 		}
 		n, err := s.out.Read(buf)
 		s.rest = append(s.rest, buf[:n]...)
-		if err != nil {
-			if err := s.end(); err != nil {
-				return string(s.rest), fmt.Errorf("the commands failed: %w", err)
-			}
-			return string(s.rest), errors.New("the commands ended the shell")
+		if err == nil {
+			continue
 		}
+		fmt.Fprintf(log, "%s", s.rest[logged:])
+		if err := s.end(); err != nil {
+			return string(s.rest), fmt.Errorf("the commands failed: %w", err)
+		}
+		return string(s.rest), errors.New("the commands ended the shell")
 	}
 }
 
