@@ -74,7 +74,7 @@ demo-model: ## fetch and convert the demonstration's model and photograph into d
 	@examples/inference/model/build.sh dist/demo
 
 .PHONY: demo-client
-demo-client: bin/demo-client/.complete ## make a Python that examples/inference/python runs with
+demo-client: demo-model bin/demo-client/.complete ## make what examples/inference runs with: a Python, the model and the photograph
 
 bin/demo-client/.complete: examples/inference/python/requirements.txt
 	@rm -rf bin/demo-client

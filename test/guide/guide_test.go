@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -103,6 +104,9 @@ func TestShellsLast(t *testing.T) {
 			t.Errorf("line %d of the report is not %q:\n%s", i+1, want, report)
 		}
 	}
+	if strings.Count(log, "a has 1 in /\n") != 1 || strings.Contains(log, "== ") {
+		t.Errorf("log:\n%s", log)
+	}
 	if !strings.Contains(lines[4], "not yet") || strings.Contains(report, "not shown") || !strings.Contains(log, "not shown") {
 		t.Errorf("report:\n%s\nlog:\n%s", report, log)
 	}
@@ -139,6 +143,7 @@ func TestRefused(t *testing.T) {
 		{"in two lines", "test 1 \\\n  = 2\n", true},
 		{"it is not", "true\n", false},
 		{"one before fails", "false\nfalse\n", false},
+		{"there is no such program", "true\nno-such-program\n", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, log, err := here(t, guide.Block{Place: "a", Commands: tt.commands, Refused: true}); (err == nil) != tt.ok {
@@ -174,5 +179,17 @@ func TestEnvironment(t *testing.T) {
 		if strings.Contains(env, want) != is {
 			t.Errorf("%q: want %v", want, is)
 		}
+	}
+}
+
+// TestPlacesThatAreGone: the page's last step removes its guests, and their shells with them.
+func TestPlacesThatAreGone(t *testing.T) {
+	pid := filepath.Join(t.TempDir(), "pid")
+	_, log, err := here(t,
+		guide.Block{Place: "a", Commands: "echo $BASHPID >" + pid + "\n"},
+		guide.Block{Place: "b", Commands: "kill -9 $(cat " + pid + ")\n"},
+	)
+	if err != nil {
+		t.Errorf("%v\n%s", err, log)
 	}
 }

@@ -46,13 +46,15 @@ func (f *Failed) Error() string {
 func (f *Failed) Unwrap() error { return f.Err }
 
 // Run runs the blocks in their order, and stops with the first that fails: *Failed.
-func Run(ctx context.Context, blocks []Block, o Options) (err error) {
+func Run(ctx context.Context, blocks []Block, o Options) error {
 	sessions := map[string]*session{}
+	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
-		for place, s := range sessions {
-			if endErr := s.end(); endErr != nil && err == nil {
-				err = fmt.Errorf("end the shell on %s: %w", place, endErr)
-			}
+		// Nothing runs in them any more, and the page may have removed their guests: how
+		// they end means nothing.
+		cancel()
+		for _, s := range sessions {
+			_ = s.end()
 		}
 	}()
 	var began time.Time // the step
@@ -69,7 +71,6 @@ func Run(ctx context.Context, blocks []Block, o Options) (err error) {
 		took := "not yet"
 		if !b.Later {
 			said, err := one(ctx, sessions, b, o)
-			fmt.Fprint(o.Log, said)
 			if err != nil {
 				fmt.Fprintln(o.Report, "failed")
 				return &Failed{b, said, err}
@@ -106,7 +107,7 @@ func one(ctx context.Context, sessions map[string]*session, b Block, o Options) 
 	if b.Refused {
 		commands = refused(commands)
 	}
-	said, err := s.do(commands)
+	said, err := s.do(commands, o.Log)
 	if err != nil {
 		delete(sessions, b.Place)
 		if ctx.Err() != nil {

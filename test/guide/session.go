@@ -51,27 +51,35 @@ func begin(ctx context.Context, argv, env []string) (*session, error) {
 	return s, err
 }
 
-// do runs commands, and returns what they say.
-func (s *session) do(commands string) (string, error) {
+// do runs commands, and returns what they say, which log has while they say it.
+func (s *session) do(commands string, log io.Writer) (string, error) {
 	script := "{ :\n" + commands + "} </dev/null\nprintf '%s' '" + s.mark + "'\n"
 	if _, err := io.WriteString(s.in, script); err != nil {
 		return "", err
 	}
-	buf := make([]byte, 64<<10)
+	buf, logged := make([]byte, 64<<10), 0
 	for {
-		if before, after, found := bytes.Cut(s.rest, []byte(s.mark)); found {
-			said := string(before)
+		said, after, found := bytes.Cut(s.rest, []byte(s.mark))
+		sure := len(said)
+		if !found { // what may be the beginning of the mark waits
+			sure = max(logged, len(s.rest)-len(s.mark)+1)
+		}
+		fmt.Fprintf(log, "%s", said[logged:sure])
+		logged = sure
+		if found {
 			s.rest = bytes.Clone(after)
-			return said, nil
+			return string(said), nil
 		}
 		n, err := s.out.Read(buf)
 		s.rest = append(s.rest, buf[:n]...)
-		if err != nil {
-			if err := s.end(); err != nil {
-				return string(s.rest), fmt.Errorf("the commands failed: %w", err)
-			}
-			return string(s.rest), errors.New("the commands ended the shell")
+		if err == nil {
+			continue
 		}
+		fmt.Fprintf(log, "%s", s.rest[logged:])
+		if err := s.end(); err != nil {
+			return string(s.rest), fmt.Errorf("the commands failed: %w", err)
+		}
+		return string(s.rest), errors.New("the commands ended the shell")
 	}
 }
 
@@ -81,12 +89,14 @@ func (s *session) end() error {
 	return errors.Join(s.in.Close(), s.process.Wait(), s.out.Close())
 }
 
-// refused are commands of which the last is to fail, and nothing else.
+// refused are commands of which the last is to fail, and nothing else. One that cannot be
+// run is not refused.
 func refused(commands string) string {
 	lines := strings.Split(strings.TrimRight(commands, "\n"), "\n")
 	last := len(lines) - 1
 	for last > 0 && strings.HasSuffix(lines[last-1], `\`) {
 		last--
 	}
-	return strings.Join(lines[:last], "\n") + "\nif " + strings.Join(lines[last:], "\n") + "\nthen echo 'this was to be refused' >&2; exit 1; fi\n"
+	return strings.Join(lines[:last], "\n") + "\nif " + strings.Join(lines[last:], "\n") + "\n" +
+		"then echo 'this was to be refused' >&2; exit 1; else case $? in 126 | 127) exit 1 ;; esac; fi\n"
 }
