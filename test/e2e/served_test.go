@@ -10,9 +10,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ovsactl/ovsactl/vtpm"
 )
 
 // served is the guide's model while it is served.
@@ -174,13 +177,77 @@ func (s *served) killed(t *testing.T) {
 	}
 }
 
-// rebooted: after a reboot the guest serves by itself.
-func (s *served) rebooted(t *testing.T) {
+// moved: with a copy of its disk and its virtual TPM on a host with another TPM, the
+// guest gets no key. On its own host, when that has booted again, it serves by itself.
+func (s *served) moved(t *testing.T) {
 	before := s.bootID(t, "examples/guide.hcl", "runtime")
-	s.ovsactl(t, "exec", "-f", "examples/guide.hcl", "runtime", "--", "sudo", "systemctl", "reboot")
+	const state, other = "/run/ovsactl/lab/tpm/state", "/run/ovsactl/lab/tpm/other"
+	// Its maker is the same, so that nothing but who it is differs.
+	if r := s.run(t, "swtpm_setup", "--tpm2", "--tpm-state", other, "--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram"); r.code != 0 {
+		t.Fatalf("make another TPM: %v", r)
+	}
+	s.boot(t, other)
+	within(t, 5*time.Minute, "it is refused", func() bool {
+		r := s.run(t, s.program, "exec", "-f", "examples/guide.hcl", "runtime", "--", "/opt/ovsa/kvm/bin/ovsaruntime", "status")
+		return strings.Contains(r.stdout, "refused")
+	})
+	t.Log(s.in(t, "/opt/ovsa/kvm/bin/ovsaruntime", "status"))
+	if s.answers(t) {
+		t.Error("it serves on another host")
+	}
+	if r := s.ovsactl(t, "vtpm", "verify", "runtime", "-f", "examples/guide.hcl"); r.code == 0 {
+		t.Errorf("it is proven on another host: %v", r)
+	}
+
+	s.boot(t, state)
 	within(t, 5*time.Minute, "it serves again", func() bool { return s.answers(t) })
 	if s.bootID(t, "examples/guide.hcl", "runtime") == before {
-		t.Error("it was not rebooted")
+		t.Error("it was not booted")
 	}
-	s.must(t, "vtpm", "verify", "runtime", "-f", "examples/guide.hcl", "--quote")
+	s.must(t, "vtpm", "verify", "runtime", "-f", "examples/guide.hcl")
+}
+
+// boot has the host boot with a TPM, as far as a lab has that: its guest is off
+// meanwhile, and the TPM is started anew.
+func (s *served) boot(t *testing.T, state string) {
+	t.Helper()
+	const socket = "/run/ovsactl/lab/tpm/sock"
+	s.virsh(t, "shutdown", "ovsa_runtime")
+	within(t, 2*time.Minute, "the guest shuts down", func() bool { return s.virsh(t, "domstate", "ovsa_runtime") == "shut off" })
+	pid := strings.Fields(s.run(t, "pgrep", "-f", "swtpm socket --tpm2 .*path="+socket+" ").stdout)
+	if len(pid) != 1 {
+		t.Fatalf("the host's TPMs are %q", pid)
+	}
+	s.run(t, "kill", pid[0])
+	within(t, 10*time.Second, "the TPM ends", func() bool { return s.run(t, "kill", "-0", pid[0]).code != 0 })
+	if r := s.run(t, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state, "--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
+		"--flags", "not-need-init,startup-clear", "--daemon", "--pid", "file="+state+".pid"); r.code != 0 {
+		t.Fatalf("start a TPM: %v", r)
+	}
+	// Whoever is in the lab's namespaces sees its socket; its libvirt is.
+	root := "/proc/" + s.outer(t) + "/root"
+	if err := vtpm.MeasureStandIn(t.Context(), "unix:"+root+socket); err != nil {
+		t.Fatal(err)
+	}
+	s.virsh(t, "start", "ovsa_runtime")
+}
+
+// outer is the number that a process of the lab has outside.
+func (s *served) outer(t *testing.T) string {
+	t.Helper()
+	var labs []struct {
+		Name string
+		PID  int
+	}
+	r := s.outside(t, "lab", "ls", "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &labs); err != nil {
+		t.Fatalf("%v: %v", err, r)
+	}
+	for _, l := range labs {
+		if l.Name == s.lab {
+			return strconv.Itoa(l.PID)
+		}
+	}
+	t.Fatalf("no lab %s: %v", s.lab, r)
+	return ""
 }
