@@ -99,10 +99,11 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		Files:       append([]*os.File{device, tell}, sockets...),
 		SysProcAttr: attributes,
 	}
-	if c.Cgroup != nil {
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(c.Cgroup.Fd())
-	}
 	if l.program, err = start(cmd, func(line string) { c.Log.Info("engine says", "line", line) }); err != nil {
+		return fail(err)
+	}
+	if err := c.join(l.pid); err != nil {
+		l.Stop()
 		return fail(err)
 	}
 	tell.Close()
@@ -120,6 +121,25 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		c.Log.Info("models are read more slowly than they could be", "why", err.Error())
 	}
 	return l, nil
+}
+
+// join moves a process into the control group. It has nothing of the models yet: they
+// are not served before. (It cannot begin there: a service's filter of system calls does
+// not see into clone3(2), and so refuses that where it restricts namespaces.)
+func (c Command) join(pid int) error {
+	if c.Cgroup == nil {
+		return nil
+	}
+	fd, err := unix.Openat(int(c.Cgroup.Fd()), "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("join its control group: %w", err)
+	}
+	procs := os.NewFile(uintptr(fd), "cgroup.procs")
+	defer procs.Close()
+	if _, err := procs.WriteString(strconv.Itoa(pid)); err != nil {
+		return fmt.Errorf("join its control group: %w", err)
+	}
+	return nil
 }
 
 // network splits an address into what net calls its parts.

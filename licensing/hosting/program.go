@@ -17,6 +17,7 @@ import (
 // program is one that runs.
 type program struct {
 	stop   func()
+	pid    int
 	signal func(os.Signal) error // one that has ended is no error
 	ended  chan struct{}
 	err    error // why, when ended is closed; never nil then
@@ -36,7 +37,7 @@ func start(cmd run.Cmd, tell func(line string)) (*program, error) {
 		stop()
 		return nil, err
 	}
-	p := &program{stop: stop, signal: process.Signal, ended: make(chan struct{})}
+	p := &program{stop: stop, pid: process.PID(), signal: process.Signal, ended: make(chan struct{})}
 	go tellLines(says, tell)
 	go func() {
 		p.err = cmp.Or(process.Wait(), errByItself)

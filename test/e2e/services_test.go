@@ -20,7 +20,7 @@ var exposure = map[string]struct {
 	"license_server.service":      {"isv_dev", 2.0},
 	"license_server-init.service": {"isv_dev", 2.0},
 	"ovsaruntime-init.service":    {"runtime", 2.0},
-	"ovsaruntime.service":         {"runtime", 3.6},
+	"ovsaruntime.service":         {"runtime", 3.8},
 }
 
 var overall = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
