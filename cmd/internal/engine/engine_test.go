@@ -166,6 +166,8 @@ func TestServe(t *testing.T) {
 				{"POST", "/v2/models/affine/versions/2/infer", infer, 503, "not available"},
 				{"POST", "/v1/models/affine:predict", `{"instances":[[2,1],[0,0]]}`, 200, "[0.5,0"},
 				{"GET", "/v1/models/affine", "", 200, "AVAILABLE"},
+				{"GET", "/metrics", "", 200, `ovsa_engine_requests_total{model="affine",result="ok",version="1"} 2`},
+				{"GET", "/metrics", "", 200, `ovsa_engine_model_loaded{model="affine",version="2"} 0`},
 			} {
 				code, body := p.answer(http.DefaultClient, c.method, "http://"+at+c.path, c.body)
 				if code != c.code || !strings.Contains(strings.Join(strings.Fields(body), " "), c.has) && !strings.Contains(strings.Join(strings.Fields(body), ""), c.has) {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -126,7 +125,7 @@ const endTime = 3 * time.Second
 func (s sockets) serve(ctx context.Context, models *inference.Repository, maxRequest int, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if s.http != nil {
-		server := &http.Server{Handler: handler(models, maxRequest), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+		server := &http.Server{Handler: handler(models, maxRequest, log), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 		group.Go(func() error {
 			if err := server.Serve(s.http); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("answer over HTTP: %w", err)
@@ -168,14 +167,11 @@ func ignore(err error, which error) error {
 	return err
 }
 
-// handler answers for both protocols, whose addresses are apart.
-func handler(models *inference.Repository, maxRequest int) http.Handler {
-	ours, theirs := kserve.Handler(models, int64(maxRequest)), tfserving.Handler(models, int64(maxRequest))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/v1/") {
-			theirs.ServeHTTP(w, r)
-			return
-		}
-		ours.ServeHTTP(w, r)
-	})
+// handler answers for both protocols, whose addresses are apart, and for Prometheus.
+func handler(models *inference.Repository, maxRequest int, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", kserve.Handler(models, int64(maxRequest)))
+	mux.Handle("/v1/", tfserving.Handler(models, int64(maxRequest)))
+	mux.Handle("GET /metrics", metrics(models, log))
+	return mux
 }

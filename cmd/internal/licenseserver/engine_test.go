@@ -123,6 +123,14 @@ func TestHostingEngine(t *testing.T) {
 		t.Error("without a certificate it answers over gRPC")
 	}
 
+	// What it has done is told to whoever looks after the guest, and not to clients.
+	if body, err := fetchBody(r.ops + "/metrics"); err != nil || !bytes.Contains(body, []byte(`ovsa_engine_requests_total{model="controlled-access-model",result="ok",version="1"} 3`)) || !bytes.Contains(body, []byte("ovsaruntime_engine_up 1\n")) {
+		t.Errorf("metrics: %v\n%s", err, body)
+	}
+	if code, _ := f.ask(client, http.MethodGet, f.rest+"/metrics", nil); code != 404 {
+		t.Errorf("metrics for clients: %d", code)
+	}
+
 	// What is said of the processes, and by them, has no key.
 	told := r.said(t)
 	r.end()

@@ -63,6 +63,15 @@ func (s session) ownEngine(c hosting.Command, kind string) (hosting.Command, err
 	return c, err
 }
 
+// unixSocket is the path of an address that has one, or "".
+func unixSocket(address string) string {
+	path, is := strings.CutPrefix(address, "unix:")
+	if !is {
+		return ""
+	}
+	return path
+}
+
 // frontGroup is the group of the front's workers, who alone connect to the engine.
 func frontGroup(name string) (uint32, error) {
 	u, err := user.Lookup(name)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
@@ -68,7 +67,7 @@ func (s session) behindFront(engine hosting.Engine, command hosting.Command, loo
 		address := s.Text(at.flag)
 		if address == autoGRPC && at.flag == "front-grpc" {
 			address = off
-			if strings.HasPrefix(command.GRPC, "unix:") {
+			if unixSocket(command.GRPC) != "" {
 				address = ":3335"
 			}
 		}

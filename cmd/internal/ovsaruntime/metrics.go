@@ -18,12 +18,13 @@ import (
 // collector tells Prometheus what becomes of models. It has labels for those alone
 // that there are now.
 type collector struct {
-	host  *hosting.Host
-	tally *hosting.Tally
-	reads *modelfs.Counters
-	front *hosting.FrontState // nil for no front
-	certs frontCerts
-	kills atomic.Uint64 // of engines for their memory
+	host   *hosting.Host
+	tally  *hosting.Tally
+	reads  *modelfs.Counters
+	front  *hosting.FrontState // nil for no front
+	certs  frontCerts
+	kills  atomic.Uint64 // of engines for their memory
+	engine engineMetrics
 }
 
 // frontStatus is that of the front; nil for none.
@@ -131,5 +132,5 @@ func metrics(c *collector) http.Handler {
 	})
 	build.Set(1)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build, c)
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(prometheus.Gatherers{r, c.engine}, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
 }

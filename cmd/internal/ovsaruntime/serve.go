@@ -98,6 +98,7 @@ func serve(ctx context.Context, s session) error {
 		return err
 	}
 	command.UID, command.GID, command.Log, command.Counters = uid, gid, log, measured.reads
+	measured.engine = metricsOf(command)
 	engine, err := s.enclosed(command, &measured.kills, log)
 	if err != nil {
 		return err

@@ -1,0 +1,61 @@
+package ovsaruntime
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/ovsactl/ovsactl/licensing/hosting"
+)
+
+// engineMetrics are those of the model server of ours, which has no network to tell them
+// by. While there is none, there are none.
+type engineMetrics struct{ socket string }
+
+// metricsOf are those of an engine; of a server of somebody else's there are none.
+func metricsOf(c hosting.Command) engineMetrics {
+	return engineMetrics{socket: unixSocket(c.REST)}
+}
+
+const (
+	maxMetrics  = 4 << 20 // bytes
+	metricsTime = 5 * time.Second
+)
+
+// Gather implements prometheus.Gatherer.
+func (e engineMetrics) Gather() ([]*dto.MetricFamily, error) {
+	if e.socket == "" {
+		return nil, nil
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", e.socket)
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), metricsTime)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it does not run: the runtime's own metrics say so
+	}
+	defer response.Body.Close()
+	var families []*dto.MetricFamily
+	decoder := expfmt.NewDecoder(io.LimitReader(response.Body, maxMetrics), expfmt.ResponseFormat(response.Header))
+	for {
+		family := new(dto.MetricFamily)
+		if err := decoder.Decode(family); errors.Is(err, io.EOF) {
+			return families, nil
+		} else if err != nil {
+			return families, err
+		}
+		families = append(families, family)
+	}
+}
