@@ -364,7 +364,7 @@ Usage: generate_certs.sh [-p DIR] [-d NAME]
 error: no key store is in /opt/ovsa/kvm/keystore yet, with which models are opened: make one with ovsatool keygen
   exit 1
 ./start_secure_ovsa_model_server.sh:
-  ovsaruntime status
+  ovsaruntime status -wait 3m
   systemctl restart ovsaruntime.service: echoovsaruntime
 ./start_secure_ovsa_model_server.sh:
 its last words

@@ -45,6 +45,9 @@ func TestHosting(t *testing.T) {
 	lasting := []string{"-lease", "4s", "-proof-every", "12s", "-guest-rate", "10:100"}
 	server := g.processAt(g.address, db, lasting...)
 	r := g.hosted("face_detection_model", "InstanceLimit.lic")
+	if code, out := g.ovsaruntime("status", "-ops", r.address(), "-wait", "20s"); code != 0 || !strings.Contains(out, "waiting for the runtime\n") || !strings.Contains(out, "controlled-access-model/1  ready  ") {
+		t.Errorf("waited for: exit %d\n%s", code, out)
+	}
 	r.until("ready")
 	for name, want := range g.files {
 		if body, err := r.get("/controlled-access-model/1/" + name); err != nil || !bytes.Equal(body, want) {
@@ -83,6 +86,9 @@ func TestHosting(t *testing.T) {
 	licence, _ := g.bought("InstanceLimit.lic")
 	g.server("revoke licence " + string(licence.LicenceGUID) + " -reason contract -db " + db)
 	r.until("refused")
+	if code, out := g.ovsaruntime("status", "-ops", r.address(), "-wait", "20s"); code != 1 || !strings.Contains(out, "controlled-access-model/1  refused  ") || !strings.Contains(out, "no model is ready") {
+		t.Errorf("waited for what is refused: exit %d\n%s", code, out)
+	}
 	if _, err := r.get("/"); err == nil {
 		t.Error("the server of a revoked model answers")
 	}

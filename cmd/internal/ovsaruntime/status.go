@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/ovsactl/ovsactl/cmd/internal/guestcli"
 	"github.com/ovsactl/ovsactl/cmd/internal/keystore"
 	"github.com/ovsactl/ovsactl/internal/hint"
+	"github.com/ovsactl/ovsactl/internal/sleep"
 	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing/hosting"
 )
@@ -75,18 +78,78 @@ func status(c *collector) http.Handler {
 func statusCommand() guestcli.Command {
 	return guestcli.Command{
 		Name: "status", Summary: "say what becomes of each model that is served here",
-		Flags: []guestcli.Flag{opsFlag("where `serve` tells it"), guestcli.JSON()},
+		Flags: []guestcli.Flag{
+			opsFlag("where `serve` tells it"),
+			{Name: "wait", Arg: "DURATION", Kind: guestcli.Duration, Default: "0s", Help: "wait for as long at most, until each model is ready or cannot be; none that is ready is an error then"},
+			guestcli.JSON(),
+		},
+		Example: "status -wait 3m",
 		Run: func(ctx context.Context, c *guestcli.Call) error {
-			t, err := ask(ctx, c.Text("ops"))
+			t, err := awaitModels(ctx, c)
 			if err != nil {
 				return err
 			}
 			if c.Has("json") {
-				return guestcli.WriteJSON(c.Stdout, t)
+				err = guestcli.WriteJSON(c.Stdout, t)
+			} else {
+				err = t.write(c.Stdout)
 			}
-			return t.write(c.Stdout)
+			if err == nil && c.Duration("wait") > 0 && !t.any(hosting.Ready) {
+				err = hint.Wrap(errors.New("no model is ready"), "journalctl -u ovsaruntime has more")
+			}
+			return err
 		},
 	}
+}
+
+// lookAgain is how often it is looked what became of models.
+const lookAgain = 200 * time.Millisecond
+
+// awaitModels returns the status when nothing of it is on its way, or when it has been
+// waited for.
+func awaitModels(ctx context.Context, c *guestcli.Call) (t told, err error) {
+	end := time.Now().Add(c.Duration("wait"))
+	for said := ""; ; {
+		t, err = ask(ctx, c.Text("ops"))
+		left := time.Until(end)
+		if err == nil && t.settled() || left <= 0 {
+			return t, err
+		}
+		now := "waiting for the runtime"
+		if err == nil {
+			now = t.summary()
+		}
+		if now != said {
+			c.Say("%s", now)
+			said = now
+		}
+		if err := sleep.For(ctx, min(lookAgain, left)); err != nil {
+			return t, err
+		}
+	}
+}
+
+func (t told) any(of hosting.State) bool {
+	return slices.ContainsFunc(t.Models, func(m hosting.Status) bool { return m.State == of })
+}
+
+// settled says whether nothing is on its way: models are ready, or cannot be for now.
+func (t told) settled() bool {
+	for _, m := range t.Models {
+		if m.State != hosting.Ready && m.State != hosting.Refused && m.State != hosting.Failed && !(m.State == hosting.Granted && t.Engine.State == hosting.Failed) {
+			return false
+		}
+	}
+	return len(t.Models) > 0
+}
+
+// summary is a line about it.
+func (t told) summary() string {
+	var all []string
+	for _, m := range t.Models {
+		all = append(all, fmt.Sprintf("%s: %s", nameOf(m), m.State))
+	}
+	return strings.Join(append(all, "the model server: "+string(t.Engine.State)), ", ")
 }
 
 // maxStatus is how long a status may be, in bytes.

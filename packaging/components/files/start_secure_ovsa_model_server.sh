@@ -21,4 +21,4 @@ $root systemctl restart ovsaruntime.service || {
 	$root journalctl --unit ovsaruntime.service --lines 10 --output cat --no-pager >&2
 	exit 1
 }
-exec /opt/ovsa/kvm/bin/ovsaruntime status
+exec /opt/ovsa/kvm/bin/ovsaruntime status -wait 3m
