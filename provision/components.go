@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ func (s *roleRun) install(ctx context.Context) error {
 			missing = append(missing, wanted{c, pkg})
 		}
 	}
+	// What a service may load is there before the service starts, whatever comes first in
+	// the manifest.
+	slices.SortStableFunc(missing, func(a, b wanted) int { return cmp.Compare(loadedBy(a.Name), loadedBy(b.Name)) })
 	if len(missing) > 0 {
 		if err := s.push(ctx, missing); err != nil {
 			return err
@@ -49,6 +53,14 @@ func (s *roleRun) install(ctx context.Context) error {
 		}
 	}
 	return s.record(ctx)
+}
+
+// loadedBy is how many components of ours may load what a component brings, negative.
+func loadedBy(component string) int {
+	if component == "openvino" {
+		return -1
+	}
+	return 0
 }
 
 // installed tells whether a component's installer has nothing to do. Arguments of ours

@@ -176,3 +176,27 @@ func TestComponentsAreSentInTheGuestsCompression(t *testing.T) {
 		t.Errorf("told of %v", told)
 	}
 }
+
+// TestLibrariesComeBeforeServices: what a service may load is there when it starts,
+// whatever the manifest names first.
+func TestLibrariesComeBeforeServices(t *testing.T) {
+	w := newWorld(t)
+	m := manifest(t, w, func(m *roles.Manifest) {
+		m.Roles = m.Roles[:1]
+		m.Roles[0].Components = []roles.Component{
+			{Name: "model_hosting", Timeout: time.Minute}, {Name: "developer", Timeout: time.Minute}, {Name: "openvino", Timeout: time.Minute},
+		}
+	})
+	if _, _, err := apply(w.life(t.Context(), 0), w.engine(), m); err != nil {
+		t.Fatal(err)
+	}
+	var installed []string
+	for _, line := range w.guests["192.168.122.20"] {
+		if name, _, is := strings.Cut(line, "/"); is && strings.Contains(line, "install.sh") {
+			installed = append(installed, name)
+		}
+	}
+	if want := []string{"openvino", "model_hosting", "developer"}; !slices.Equal(installed, want) {
+		t.Errorf("installed %q, want %q", installed, want)
+	}
+}
