@@ -431,7 +431,7 @@ def lines():
 // An engine with sockets of a path has no network, and those who are let in reach it.
 func TestEngineHasNoNetwork(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "engine", "http")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil { // as a umask has it
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // of a dead one
@@ -465,6 +465,9 @@ server.serve_forever()
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o660 || info.Sys().(*syscall.Stat_t).Gid != clients || info.Sys().(*syscall.Stat_t).Uid != 0 {
 		t.Errorf("the socket is %v (%v)", info, err)
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("its directory is %v (%v)", info, err)
 	}
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
