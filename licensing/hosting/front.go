@@ -84,7 +84,8 @@ func (i *fronted) on() error {
 	if i.over {
 		return errors.New("the engine is stopped")
 	}
-	if err := os.MkdirAll(i.f.Dir, 0o755); err != nil {
+	// Its workers are another user, whatever the umask is.
+	if err := errors.Join(os.MkdirAll(i.f.Dir, 0o755), os.Chmod(i.f.Dir, 0o755)); err != nil {
 		return err
 	}
 	stamp := i.f.stamp()

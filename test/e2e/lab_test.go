@@ -54,7 +54,13 @@ func openLab(tb testing.TB) *host {
 		h.dataDir = dir
 	}
 	h.images(tb)
-	tb.Cleanup(func() { h.outside(tb, "lab", "down", "--name", h.lab) })
+	tb.Cleanup(func() {
+		if tb.Failed() && os.Getenv("OVSA_TEST_KEEP") != "" {
+			tb.Logf("the lab is there: ovsactl lab shell --name %s", h.lab)
+			return
+		}
+		h.outside(tb, "lab", "down", "--name", h.lab)
+	})
 	if r := h.outside(tb, "lab", "up", "--name", h.lab, "--data-dir", h.dataDir); r.code != 0 {
 		tb.Fatalf("lab up: %v", r)
 	}
