@@ -168,7 +168,8 @@ func (c Command) sockets() (all []*os.File, err error) {
 // listenAt makes a socket to which root and a group may connect. One that a dead process
 // has left there is in nobody's way.
 func listenAt(path string, group int) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil { // whatever the umask is
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -171,14 +171,17 @@ func modelOf(files []string) (string, error) {
 		return "", errors.New("it has no file *.gguf")
 	}
 	first := part.FindStringSubmatch(all[0])
-	if first == nil && len(all) == 1 {
+	if first == nil {
+		if len(all) > 1 {
+			return "", moreThanOne(all[0], all[1])
+		}
 		return all[0], nil
 	}
 	var begin string
 	for _, f := range all {
 		p := part.FindStringSubmatch(f)
-		if first == nil || p == nil || p[1] != first[1] || p[3] != first[3] {
-			return "", fmt.Errorf("it has more models than one, %q and %q: -engine command can say which", all[0], f)
+		if p == nil || p[1] != first[1] || p[3] != first[3] {
+			return "", moreThanOne(all[0], f)
 		}
 		if p[2] == "00001" {
 			begin = f
@@ -190,44 +193,43 @@ func modelOf(files []string) (string, error) {
 	return begin, nil
 }
 
+func moreThanOne(a, b string) error {
+	return fmt.Errorf("it has more models than one, %q and %q: -engine command can say which", a, b)
+}
+
 // membersOf are what sample.json may say to an engine of each model.
 func membersOf(kind string) []hosting.Member {
 	if kind != ovmsKind {
 		return nil
 	}
-	text := func(v any) bool { _, is := v.(string); return is }
-	whole := func(v any) bool { n, is := v.(float64); return is && n >= 0 && n == float64(uint32(n)) }
-	object := func(of func(any) bool) func(any) bool {
-		return func(v any) bool {
-			all, is := v.(map[string]any)
-			for _, value := range all {
-				is = is && of(value)
-			}
-			return is
+	object := func(value json.RawMessage, of func(json.RawMessage) bool) bool {
+		var all map[string]json.RawMessage
+		fits := json.Unmarshal(value, &all) == nil && all != nil
+		for _, v := range all {
+			fits = fits && of(v)
 		}
+		return fits
 	}
-	either := func(a, b func(any) bool) func(any) bool { return func(v any) bool { return a(v) || b(v) } }
-	scalar := func(v any) bool {
-		switch v.(type) {
-		case string, bool, float64:
-			return true
-		}
-		return false
-	}
-	member := func(name, want string, fits func(any) bool) hosting.Member {
-		return hosting.Member{Name: name, Fits: func(value json.RawMessage) (string, bool) {
-			var v any
-			return want, json.Unmarshal(value, &v) == nil && fits(v)
-		}}
+	count, text := is[uint32], is[string]
+	texts := func(v json.RawMessage) bool { return text(v) || object(v, text) }
+	scalar := func(v json.RawMessage) bool { return text(v) || is[float64](v) || is[bool](v) }
+	member := func(name, want string, fits func(json.RawMessage) bool) hosting.Member {
+		return hosting.Member{Name: name, Fits: func(v json.RawMessage) (string, bool) { return want, fits(v) }}
 	}
 	return []hosting.Member{
-		member("batch_size", "a whole number from 0, or a text", either(whole, text)),
-		member("layout", "a text, or an object of texts", either(text, object(text))),
-		member("nireq", "a whole number from 0", whole),
-		member("plugin_config", "an object of texts, numbers, true and false", object(scalar)),
-		member("shape", "a text, or an object of texts", either(text, object(text))),
+		member("batch_size", "a whole number from 0, or a text", func(v json.RawMessage) bool { return count(v) || text(v) }),
+		member("layout", "a text, or an object of texts", texts),
+		member("nireq", "a whole number from 0", count),
+		member("plugin_config", "an object of texts, numbers, true and false", func(v json.RawMessage) bool { return object(v, scalar) }),
+		member("shape", "a text, or an object of texts", texts),
 		member("target_device", "a text", text),
 	}
+}
+
+// is says whether a JSON value is one of a type.
+func is[T any](value json.RawMessage) bool {
+	var v *T
+	return json.Unmarshal(value, &v) == nil && v != nil
 }
 
 // ovmsConfig is the configuration of OpenVINO Model Server, with every version that it
