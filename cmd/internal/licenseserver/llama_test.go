@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,11 @@ func TestHostingLlama(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, words := g.path("DB/ovsa.db"), []string{"alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"}
+	db := g.path("DB/ovsa.db")
+	var words []string
+	for i := range 10000 { // of some chunks
+		words = append(words, "word"+strconv.Itoa(i))
+	}
 	// The guide's model has nothing for llama-server.
 	g.sold("-t Sale")
 	g.stored("Sale", "cust", db)
@@ -104,7 +109,7 @@ func TestHostingLlama(t *testing.T) {
 	if code, out := g.ovsaruntime("gencerts", "-certs", certs, "-client", "client"); code != 0 {
 		t.Fatalf("gencerts: exit %d\n%s", code, out)
 	}
-	const prompt = "alpha beta zanzibar"
+	const prompt = "word1 word2 zanzibar"
 	want := plainly(t, program, g.path("chat.gguf"), prompt)
 	if other := plainly(t, program, g.path("other.gguf"), prompt); strings.TrimSpace(want) == "" || other == want {
 		t.Fatalf("one model says %q, and another %q", want, other)
@@ -146,12 +151,48 @@ func TestHostingLlama(t *testing.T) {
 			t.Errorf("%s: %d, %s", path, code, answer)
 		}
 	}
-	if log := r.log.String(); strings.Contains(log, "zanzibar") || !strings.Contains(log, "model loaded") {
+	if code, answer := post("/v1/completions", `{"prompt":"zanzibar`); code != 400 || !strings.Contains(answer, "zanzibar") {
+		t.Errorf("a cut request: %d, %s", code, answer)
+	}
+	if log := r.log.String(); strings.Contains(log, "zanzibar") {
 		t.Errorf("the log is %s", log)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.rest+"/v1/models", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Origin", "https://elsewhere.example")
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if allowed := response.Header.Get("Access-Control-Allow-Origin"); allowed == "*" || strings.Contains(allowed, "elsewhere") {
+		t.Errorf("a page elsewhere may ask for it: %q", allowed)
 	}
 
 	r.end()
 	if left := r.left(); len(left) > 0 {
 		t.Errorf("there is %q", left)
+	}
+
+	// With a chunk that is wrong it is not served, and that is said.
+	sealed := filepath.Join(g.path("artefacts/fd"), "1", "model.dat")
+	data, err := os.ReadFile(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)*2/3] ^= 1
+	if err := os.WriteFile(sealed, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	for end := time.Now().Add(30 * time.Second); r.status().Engine.State != "failed"; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v; the log is %s", r.status(), r.log)
+		}
+	}
+	if log := r.log.String(); !strings.Contains(log, "the model container was changed: chunk ") || !strings.Contains(log, "error loading model: read error: Input/output error") {
+		t.Errorf("the log is %s", log)
 	}
 }

@@ -121,8 +121,9 @@ func versionsOf(models []hosting.Shown) (all []version) {
 }
 
 // llamaServer has llama-server answer for the first version that has a model for it. It
-// maps the file, as it does by itself: so a model is in memory once, in the pages that
-// are dropped when its lease ends.
+// reads all of the file, past the kernel's pages, before it is ready: so a model is in
+// memory once, and one with a wrong chunk is not served. By itself it would map the file
+// and have the kernel read it (MAP_POPULATE), which tries a wrong chunk without end.
 func llamaServer(dir, port string, versions []version) (hosting.Arrangement, error) {
 	type id struct {
 		name   string
@@ -148,9 +149,12 @@ func llamaServer(dir, port string, versions []version) (hosting.Arrangement, err
 	return hosting.Arrangement{
 		Args: []string{
 			"-m", filepath.Join(dir, served.name, strconv.FormatInt(served.number, 10), file), "-a", served.name,
-			"--host", "127.0.0.1", "--port", port,
-			// Clients do not see each other's prompts, and it fetches nothing.
-			"--no-webui", "--no-slots", "--offline",
+			"--load-mode", "dio", "--host", "127.0.0.1", "--port", port,
+			// Clients do not see each other's prompts, nor does the log, which has what it is
+			// asked wrongly among the warnings; other pages in a client's browser do not ask
+			// for it; and it fetches nothing. Older programs, to which -lv 1 is more, do not know
+			// all of that, and do not start.
+			"--no-webui", "--no-slots", "-lv", "1", "--cors-origins", "localhost", "--offline",
 		},
 		Refuses: func(name string, number int64) error { return why[id{name, number}] },
 	}, nil

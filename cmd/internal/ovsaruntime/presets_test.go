@@ -50,7 +50,7 @@ func TestModelOf(t *testing.T) {
 // not answered for.
 func TestLlamaServer(t *testing.T) {
 	good, bad := []string{"m.gguf"}, []string{"m.xml"}
-	const line = "-m /models/chat/%d/m.gguf -a chat --host 127.0.0.1 --port 8000 --no-webui --no-slots --offline"
+	const line = "-m /models/chat/%d/m.gguf -a chat --load-mode dio --host 127.0.0.1 --port 8000 --no-webui --no-slots -lv 1 --cors-origins localhost --offline"
 	for name, tt := range map[string]struct {
 		versions []version
 		served   int
