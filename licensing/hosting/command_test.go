@@ -63,8 +63,10 @@ func TestArranged(t *testing.T) {
 // One that can do nothing with them is not started.
 func TestNotArranged(t *testing.T) {
 	w := startWith(t, hosting.Command{
-		Args:    []string{"/nowhere"},
-		Arrange: func([]hosting.Shown) (hosting.Arrangement, error) { return hosting.Arrangement{}, errors.New("no model") },
+		Args: []string{"/nowhere"},
+		Arrange: func([]hosting.Shown) (hosting.Arrangement, error) {
+			return hosting.Arrangement{}, errors.New("no model")
+		},
 	}, map[string][]string{"face": {"1"}})
 	w.until("face/1 licensed, engine failed")
 	if _, engine := w.host.Status(); engine.Why != "start the engine: no model" {
