@@ -32,9 +32,8 @@ func completion(post func(path, body string) (int, string), prompt string) (stri
 		Model   string
 		Choices []struct{ Text string }
 	}
-	err = json.Unmarshal([]byte(answer), &said)
-	if err != nil || code != http.StatusOK || len(said.Choices) != 1 || said.Model != "controlled-access-model" {
-		return "", fmt.Errorf("%d, %s, %v", code, answer, err)
+	if json.Unmarshal([]byte(answer), &said) != nil || code != http.StatusOK || len(said.Choices) != 1 || said.Model != "controlled-access-model" {
+		return "", fmt.Errorf("%d, %s", code, answer)
 	}
 	return said.Choices[0].Text, nil
 }
