@@ -169,7 +169,8 @@ func (c Command) sockets() (all []*os.File, err error) {
 // has left there is in nobody's way.
 func listenAt(path string, group int) (*os.File, error) {
 	dir := filepath.Dir(path)
-	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil { // whatever the umask is
+	// Whatever the umask is: the group finds the socket in it.
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -3,11 +3,8 @@ package hosting_test
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/ovsactl/ovsactl/internal/need"
@@ -86,17 +83,5 @@ func TestEngineMembers(t *testing.T) {
 	w.until("a/1 ready, engine ready")
 	if got := e.saw(); got[0] != "a/1" || got[len(got)-1] != `a/1{"nireq":4}` {
 		t.Errorf("engines saw %q", got)
-	}
-}
-
-// Whatever a process has files made for: the front's workers come to the sockets.
-func TestSocketsAreReached(t *testing.T) {
-	defer syscall.Umask(syscall.Umask(0o077)) // as the unit has it
-	dir := filepath.Join(t.TempDir(), "engine")
-	// The engine never begins: its program is none.
-	w := startWith(t, hosting.Command{Args: []string{"/nowhere"}, REST: "unix:" + filepath.Join(dir, "http")}, map[string][]string{"face": {"1"}})
-	w.until("face/1 licensed, engine failed")
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
-		t.Errorf("%v, %v", info, err)
 	}
 }
