@@ -12,7 +12,7 @@ GOLANGCI := v2.15.0
 OPENVINO := packaging/wheels/fetch.sh openvino packaging/components/files/openvino.txt bin/openvino
 
 # Tests that need one of these fail where it is absent, instead of skipping.
-REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,cc,runuser,/dev/fuse,/usr/bin/python3,openvino,bin/tools/clients/bin/python,bin/onnxruntime/libonnxruntime.so.1.21.1,demo-client
+REQUIRE := root,libvirtd,virtlogd,virsh,dnsmasq,qemu-system-x86_64,qemu-img,/usr/share/OVMF/OVMF_CODE_4M.fd,swtpm,swtpm_setup,swtpm_localca,mmdebstrap,chroot,mke2fs,mformat,mmd,mcopy,sfdisk,xorriso,ssh,sshd,ssh-keygen,openssl,postgres,ip,strace,nginx,cc,runuser,/dev/fuse,/usr/bin/python3,openvino,bin/tools/clients/bin/python,bin/onnxruntime/libonnxruntime.so.1.21.1,bin/llama/llama-server,demo-client
 
 .PHONY: help
 help: ## list the targets
@@ -29,6 +29,7 @@ test-deps: ## install what testing needs beside that
 	@packaging/wheels/python.sh bin/openvino-python
 	@packaging/wheels/fetch.sh onnxruntime packaging/wheels/onnxruntime.list bin/onnxruntime
 	@packaging/install-clients.sh
+	@packaging/install-llama.sh
 	@$(MAKE) --no-print-directory demo-client
 
 .PHONY: build

@@ -102,6 +102,16 @@ func TestArgumentsComeIntoTheGuest(t *testing.T) {
 	if got := w.guests["192.168.122.20"]; !slices.Equal(got, []string{"restart root's /opt/ovsa/kvm/ovsaruntime.manifest.conf: "}) {
 		t.Errorf("got %q", got)
 	}
+
+	// A server that is known by name, and more arguments for it.
+	w.guests = make(map[string][]string)
+	plan, _, err = apply(ctx, w.engine(), hosts(t, w, func(c *roles.Component) { c.Engine, c.Command = "llama.cpp", []string{"-c", "8192"} }))
+	if err != nil || !slices.ContainsFunc(plan.Roles[0].Changes, func(c provision.Change) bool { return c.New == "llama.cpp" }) {
+		t.Errorf("%v, %+v", err, plan)
+	}
+	if got := w.guests["192.168.122.20"]; !slices.Equal(got, []string{`restart root's /opt/ovsa/kvm/ovsaruntime.manifest.conf: OVSA_ENGINE="llama.cpp" ENGINE_COMMAND="-c 8192" `}) {
+		t.Errorf("got %q", got)
+	}
 }
 
 // TestArgumentsAreNotForgotten: the run that makes a guest dies anywhere.

@@ -82,7 +82,9 @@ func (l *loader) decodeComponent(b *hcl.Block) Component {
 }
 
 // Engines are what a manifest may say of model_hosting's engine, the default first.
-func Engines() []string { return []string{"auto", "onnxruntime", "openvino", "command"} }
+func Engines() []string {
+	return []string{"auto", "onnxruntime", "openvino", "ovms", "llama.cpp", "command"}
+}
 
 // commandWord is a word of an engine's command: a unit's settings have no quoting.
 var commandWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./{}~-]+$`)
@@ -105,8 +107,8 @@ func (l *loader) decodeHosting(f fields, c *Component) {
 		if f.has("command") {
 			f.fail("command", "Empty command", "The first word is the program.")
 		}
-	case c.Engine != "command" && len(c.Command) > 0:
-		f.fail("command", "Unexpected command", `A command goes with engine = "command".`)
+	case len(c.Command) > 0 && !slices.Contains([]string{"ovms", "llama.cpp", "command"}, c.Engine):
+		f.fail("command", "Unexpected command", `A command goes with engine = "command" and, for more arguments, with "ovms" and "llama.cpp".`)
 	}
 	for _, word := range c.Command {
 		if !commandWord.MatchString(word) {

@@ -123,7 +123,7 @@ type Component struct {
 	// Of model_hosting; paths are absolute, and "" where they are not given.
 	GRPCPort int      // 0 for its own default
 	Engine   string   // one of Engines
-	Command  []string // of engine "command"
+	Command  []string // of engine "command"; of another server, more of its arguments
 	Config   string   // file that becomes the guest's sample.json
 	Models   string   // directory of MODEL/VERSION/STEM.dat and STEM.lic
 	ClientCA string   // certificate of the authority that says who clients are

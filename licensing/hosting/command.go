@@ -36,6 +36,9 @@ type Command struct {
 	// Args are the program and its arguments, in which {models} is the models'
 	// directory, {port} the port of REST, and {grpc_port} the one of GRPC.
 	Args []string
+	// Arrange makes more arguments for the models that are shown, at each start; they go
+	// behind the program, before the others. nil: it needs none.
+	Arrange func(models []Shown) (Arrangement, error)
 	// REST is where it answers over HTTP/1.1, "127.0.0.1:PORT" or "unix:PATH", and
 	// GRPC where it may answer over HTTP/2, as well; "" for nowhere.
 	//
@@ -56,10 +59,18 @@ type Command struct {
 	Log      *slog.Logger
 }
 
+// Arrangement is what a command is told of the models that it sees.
+type Arrangement struct {
+	Args []string // as they are: nothing in them is replaced
+	// Refuses says why it will not answer for one of them; nil: it may answer for all.
+	Refuses func(name string, number int64) error
+}
+
 // launched is a command that runs.
 type launched struct {
 	*program
 	c      Command
+	as     Arrangement
 	fs     *modelfs.FS
 	client *http.Client // of REST
 }
@@ -67,6 +78,13 @@ type launched struct {
 // Start implements Engine.
 func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 	fail := func(err error) (Instance, error) { return nil, fmt.Errorf("start the engine: %w", err) }
+	var as Arrangement
+	if c.Arrange != nil {
+		var err error
+		if as, err = c.Arrange(models); err != nil {
+			return fail(err)
+		}
+	}
 	device, err := modelfs.Open()
 	if err != nil {
 		return fail(err)
@@ -83,7 +101,7 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		return fail(err)
 	}
 	defer closeAll(sockets)
-	l := &launched{c: c, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log, Counters: c.Counters}), client: c.client()}
+	l := &launched{c: c, as: as, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log, Counters: c.Counters}), client: c.client()}
 	for _, m := range models {
 		if err := l.fs.Add(m.Name, m.Number, m.Model); err != nil {
 			return fail(err)
@@ -95,7 +113,7 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 	}
 	cmd := run.Cmd{
 		Path:        c.Launcher[0],
-		Args:        slices.Concat(c.Launcher[1:], launchArguments(c, len(sockets)), c.arguments()),
+		Args:        slices.Concat(c.Launcher[1:], launchArguments(c, len(sockets)), c.arguments(as.Args)),
 		Files:       append([]*os.File{device, tell}, sockets...),
 		SysProcAttr: attributes,
 	}
@@ -207,15 +225,15 @@ func (c Command) client() *http.Client {
 	}}
 }
 
-// arguments are those of the engine.
-func (c Command) arguments() []string {
+// arguments are the engine and its own, more of them behind the first.
+func (c Command) arguments(more []string) []string {
 	port := func(address string) string { return address[strings.LastIndex(address, ":")+1:] }
 	r := strings.NewReplacer("{models}", c.Dir, "{port}", port(c.REST), "{grpc_port}", port(c.GRPC))
 	var all []string
 	for _, a := range c.Args {
 		all = append(all, r.Replace(a))
 	}
-	return all
+	return slices.Insert(all, 1, more...)
 }
 
 // Ready implements Instance.
@@ -234,6 +252,11 @@ func (l *launched) Ready(ctx context.Context) error {
 
 // Serves implements Instance.
 func (l *launched) Serves(ctx context.Context, name string, number int64) error {
+	if l.as.Refuses != nil {
+		if err := l.as.Refuses(name, number); err != nil {
+			return err
+		}
+	}
 	if l.c.Served == "" {
 		return nil
 	}

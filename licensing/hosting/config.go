@@ -39,14 +39,22 @@ type ModelConfig struct {
 	BasePath string // has a directory for each version: 1, 2, ...
 	KeyStore string // of the customer
 	Stem     string // of the files STEM.dat and STEM.lic in a version's directory
+	Engine   string // the members that the engine takes, a JSON object; "" for none
+}
+
+// Member is a member of a model's configuration that an engine takes as it is.
+type Member struct {
+	Name string
+	// Fits says whether it takes such a value, which is JSON, and otherwise what it wants.
+	Fits func(value json.RawMessage) (want string, fits bool)
 }
 
 // ErrConfig says that a configuration is wrong.
 var ErrConfig = errors.New("the configuration is wrong")
 
-// ParseConfig reads a configuration. What is wrong with it is said with the path of the
-// member: ErrConfig.
-func ParseConfig(data []byte) (Config, error) {
+// ParseConfig reads a configuration for an engine that takes some members of models.
+// What is wrong with it is said with the path of the member: ErrConfig.
+func ParseConfig(data []byte, takes ...Member) (Config, error) {
 	var c Config
 	top, err := object(data, "")
 	if err != nil {
@@ -67,7 +75,7 @@ func ParseConfig(data []byte) (Config, error) {
 			return c, err
 		}
 		c.ignore(at, entry, "config")
-		m, err := c.model(entry["config"], at+".config")
+		m, err := c.model(entry["config"], at+".config", takes)
 		if err != nil {
 			return c, err
 		}
@@ -79,12 +87,19 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, nil
 }
 
-func (c *Config) model(data json.RawMessage, at string) (m ModelConfig, err error) {
+func (c *Config) model(data json.RawMessage, at string, takes []Member) (m ModelConfig, err error) {
 	config, err := object(data, at)
 	if err != nil {
 		return m, err
 	}
-	c.ignore(at, config, "name", "base_path", "custom_loader_options")
+	known := []string{"name", "base_path", "custom_loader_options"}
+	for _, t := range takes {
+		known = append(known, t.Name)
+	}
+	c.ignore(at, config, known...)
+	if m.Engine, err = taken(config, at, takes); err != nil {
+		return m, err
+	}
 	options, err := object(config["custom_loader_options"], at+".custom_loader_options")
 	if err != nil {
 		return m, err
@@ -120,6 +135,26 @@ func (c *Config) model(data json.RawMessage, at string) (m ModelConfig, err erro
 		return m, wrong(at+".custom_loader_options.controlled_access_file", "%q is not the name of a file, without its ending", m.Stem)
 	}
 	return m, nil
+}
+
+// taken are the members that an engine takes, as an object of theirs.
+func taken(config map[string]json.RawMessage, at string, takes []Member) (string, error) {
+	of := map[string]json.RawMessage{}
+	for _, t := range takes {
+		value, there := config[t.Name]
+		if !there {
+			continue
+		}
+		if want, fits := t.Fits(value); !fits {
+			return "", wrong(member(at, t.Name), "is not what the engine takes: want %s", want)
+		}
+		of[t.Name] = value
+	}
+	if len(of) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(of)
+	return string(text), err
 }
 
 // isName says whether a model may be named so: it is a directory's name, and a part of

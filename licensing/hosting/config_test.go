@@ -1,6 +1,7 @@
 package hosting
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -122,13 +123,14 @@ func TestVersions(t *testing.T) {
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(guideConfig))
 	f.Add([]byte(`{"model_config_list":[{"config":{}}]}`))
+	f.Add([]byte(strings.Replace(guideConfig, `"name":`, `"nireq": {"x": [1e3, null]}, "name":`, 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseConfig(data)
+		c, err := ParseConfig(data, Member{Name: "nireq", Fits: func(json.RawMessage) (string, bool) { return "anything", true }})
 		if (err == nil) != (len(c.Models) > 0 && err == nil) {
 			t.Errorf("%+v, %v", c, err)
 		}
 		for _, m := range c.Models {
-			if !isName(m.Name) || filepath.Base(m.Stem) != m.Stem {
+			if !isName(m.Name) || filepath.Base(m.Stem) != m.Stem || m.Engine != "" && !json.Valid([]byte(m.Engine)) {
 				t.Errorf("%+v", m)
 			}
 		}

@@ -34,7 +34,7 @@ type engine struct {
 func (e *engines) Start(_ context.Context, models []hosting.Shown) (hosting.Instance, error) {
 	var names []string
 	for _, m := range models {
-		names = append(names, fmt.Sprintf("%s/%d", m.Name, m.Number))
+		names = append(names, fmt.Sprintf("%s/%d%s", m.Name, m.Number, m.Engine))
 	}
 	e.mu.Lock()
 	e.started = append(e.started, strings.Join(names, " "))

@@ -35,7 +35,7 @@ type Licensed interface {
 
 // Engine runs a server for models.
 type Engine interface {
-	// Start starts one that sees these.
+	// Start starts one that sees these: of each model all versions, the newest first.
 	Start(ctx context.Context, models []Shown) (Instance, error)
 }
 
@@ -44,6 +44,7 @@ type Shown struct {
 	Name   string
 	Number int64
 	Model  *model.Model
+	Engine string // what its configuration has for the engine: see ModelConfig
 }
 
 // Instance is an engine that runs.
@@ -138,8 +139,9 @@ type held struct {
 	tried    bool
 	licensed Licensed // while it may be used
 
+	model ModelConfig // does not change
+
 	// Of look alone:
-	model  ModelConfig
 	files  string             // which they are: see Version.stamp
 	forget context.CancelFunc // has it not be kept any more; nil for what is no version
 	gone   chan struct{}      // closed when it is not
@@ -344,7 +346,7 @@ func (h *Host) ready() (models []Shown, changed <-chan struct{}) {
 			return nil, h.changed
 		}
 		if v.licensed != nil {
-			models = append(models, Shown{of.name, of.number, v.licensed.Model()})
+			models = append(models, Shown{of.name, of.number, v.licensed.Model(), v.model.Engine})
 		}
 	}
 	slices.SortFunc(models, func(a, b Shown) int { return newestFirst(id{a.Name, a.Number}, id{b.Name, b.Number}) })

@@ -20,6 +20,7 @@ type file struct {
 	name   string
 	of     version
 	over   atomic.Bool // it was removed
+	told   sync.Map    // the chunks that were told of: int64
 }
 
 var (
@@ -92,10 +93,14 @@ func (f *file) Read(_ context.Context, h fs.FileHandle, dest []byte, off int64) 
 	return fuse.ReadResultData(dest[:n]), fs.OK
 }
 
-// failed tells of a chunk that cannot be read. Of a file that was removed none can.
+// failed tells of a chunk that cannot be read, once: the kernel tries one again without
+// end for who maps a file with MAP_POPULATE. Of a file that was removed none can.
 func (f *file) failed(index int64, err error) syscall.Errno {
 	if !f.over.Load() {
 		f.fs.opts.Counters.Wrong.Add(1)
+		if _, told := f.told.LoadOrStore(index, true); told {
+			return syscall.EIO
+		}
 		f.fs.opts.Log.Error("a model cannot be read", "model", f.of.name, "version", f.of.number, "file", f.name, "chunk", index, "error", err.Error())
 	}
 	return syscall.EIO

@@ -18,7 +18,9 @@ import (
 const engineProgram = "ovsa-engine"
 
 // kinds are the engines that -engine names, the default first.
-func kinds() []string { return []string{"auto", "onnxruntime", "openvino", "command"} }
+func kinds() []string {
+	return []string{"auto", "onnxruntime", "openvino", ovmsKind, llamaKind, "command"}
+}
 
 // engine is the one that the flags and operands ask for. self is this program.
 func (s session) engine(self string) (hosting.Command, error) {
@@ -26,11 +28,10 @@ func (s session) engine(self string) (hosting.Command, error) {
 		Args: s.Operands, REST: "127.0.0.1:" + strconv.Itoa(s.Number("port")), GRPC: "127.0.0.1:" + strconv.Itoa(s.Number("grpc-port")),
 		Health: s.Text("ready"), Dir: s.Text("models"), Launcher: []string{self, launchVerb},
 	}
-	kind := s.Text("engine")
-	if len(s.Operands) > 0 && kind == "auto" {
-		kind = "command"
-	}
+	kind := s.kind()
 	switch kind {
+	case ovmsKind, llamaKind:
+		return s.preset(c, kind)
 	case "command":
 		if len(s.Operands) == 0 {
 			return c, guestcli.Usagef("-engine command: want the server and its arguments behind --")

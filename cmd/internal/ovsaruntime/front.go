@@ -40,7 +40,7 @@ func frontFlags() []guestcli.Flag {
 	}
 	return []guestcli.Flag{
 		setting("front", "ADDRESS", guestcli.Plain, ":2225", `where nginx takes HTTP/1.1 for the program, over TLS with certificates of both ends; "off" for nowhere`),
-		setting("front-grpc", "ADDRESS", guestcli.Plain, autoGRPC, `where it takes gRPC; "off" for nowhere; "auto" is :3335 with the engine of ours, and nowhere with another program`),
+		setting("front-grpc", "ADDRESS", guestcli.Plain, autoGRPC, `where it takes gRPC; "off" for nowhere; "auto" is :3335 with the engine of ours and ovms, and nowhere with another program`),
 		certsFlag("the front's server.pem, server.key, client_ca.pem and, where there is one, client.crl: see gencerts"),
 		setting("max-body", "BYTES", guestcli.Number, "67108864", "how long a client's request may be"),
 		setting("max-connections", "N", guestcli.Number, "1024", "connections of clients at the same time, for each core"),
@@ -67,7 +67,7 @@ func (s session) behindFront(engine hosting.Engine, command hosting.Command, loo
 		address := s.Text(at.flag)
 		if address == autoGRPC && at.flag == "front-grpc" {
 			address = off
-			if unixSocket(command.GRPC) != "" {
+			if speaksGRPC(s.kind()) {
 				address = ":3335"
 			}
 		}

@@ -46,7 +46,7 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 		Operands: "[-- PROGRAM [ARGUMENT...]]", Max: guestcli.Many,
 		Flags: slices.Concat(keystore.Trusting(
 			configFlag(),
-			setting("engine", "NAME", guestcli.Plain, kinds()[0], "what runs the models: "+strings.Join(kinds()[1:], ", ")+`; "auto" is the program behind --, or else OpenVINO, where it is installed, or ONNX Runtime`),
+			setting("engine", "NAME", guestcli.Plain, kinds()[0], "what runs the models: "+strings.Join(kinds()[1:], ", ")+`; "auto" is the program behind --, or else OpenVINO, where it is installed, or ONNX Runtime; ovms and llama.cpp are programs of others, whose further arguments, or the program and these, are behind --`),
 			setting("library", "FILE", guestcli.File, "", "of the engine: its directory or file, where it is not where the distribution has it"),
 			setting("models", "DIR", guestcli.Dir, defaultDir, "where the program sees them, as NAME/VERSION; {models} in its arguments"),
 			setting("port", "N", guestcli.Number, "8000", "where the program listens on 127.0.0.1; {port} in its arguments"),
@@ -56,7 +56,7 @@ func serveCommand(p keystore.Ports) guestcli.Command {
 			opsFlag(`where /healthz, /readyz, /status and /metrics are, without TLS; "off" for nowhere`),
 			hostPort(),
 		), frontFlags(), memoryFlags()),
-		Example: "serve -config sample.json -- llama-server -m {models}/chat/1/chat.gguf --host 127.0.0.1 --port {port}",
+		Example: "serve -config sample.json -engine llama.cpp -- -c 8192",
 		NoJSON:  "its log is JSON, and so is /status",
 		Run: func(ctx context.Context, c *guestcli.Call) error {
 			return serve(ctx, session{keystore.Session{Call: c, Ports: p}})
@@ -74,7 +74,7 @@ func opsFlag(help string) guestcli.Flag {
 
 func serve(ctx context.Context, s session) error {
 	log := slog.New(slog.NewJSONHandler(s.Stderr, nil))
-	file := &configFile{path: s.Text("config"), log: log}
+	file := &configFile{path: s.Text("config"), kind: s.kind(), log: log}
 	models, err := file.models()
 	if err != nil {
 		return err
@@ -176,15 +176,19 @@ func (s session) believe(ctx context.Context, chain []*x509.Certificate) error {
 // configFile is the file of the models, which may change while they are served.
 type configFile struct {
 	path    string
+	kind    string // of the engine
 	log     *slog.Logger
 	ignored []string // that were told
 }
 
 // models reads it.
 func (f *configFile) models() ([]hosting.ModelConfig, error) {
-	config, err := readConfig(f.path)
+	config, err := readConfig(f.path, membersOf(f.kind)...)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkModels(f.kind, config.Models); err != nil {
+		return nil, fmt.Errorf("%q: %w", f.path, err)
 	}
 	if !slices.Equal(config.Ignored, f.ignored) {
 		for _, member := range config.Ignored {
@@ -195,12 +199,12 @@ func (f *configFile) models() ([]hosting.ModelConfig, error) {
 	return config.Models, nil
 }
 
-func readConfig(path string) (hosting.Config, error) {
+func readConfig(path string, takes ...hosting.Member) (hosting.Config, error) {
 	data, err := guestcli.ReadFile(path, hosting.MaxConfig)
 	if err != nil {
 		return hosting.Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	config, err := hosting.ParseConfig(data)
+	config, err := hosting.ParseConfig(data, takes...)
 	if err != nil {
 		return config, fmt.Errorf("%q: %w", path, err)
 	}
