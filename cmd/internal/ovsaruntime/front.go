@@ -52,14 +52,9 @@ func frontFlags() []guestcli.Flag {
 	}
 }
 
-// behindFront puts nginx in front of an engine that is a command, as the flags say.
-// Without a front there is no state of one.
-func (s session) behindFront(engine hosting.Engine, command hosting.Command, look time.Duration) (hosting.Engine, *hosting.FrontState, error) {
-	o := front.Options{
-		Dir: filepath.Join(filepath.Dir(command.Dir), "front"), Certs: s.Text("certs"), User: s.Text("nginx-user"),
-		Server: command.REST, GRPCServer: command.GRPC, MaxBody: int64(s.Number("max-body")), Connections: s.Number("max-connections"), PerClient: s.Number("max-per-client"), Timeout: s.Duration("timeout"),
-	}
-	var listens []string
+// listens has the front listen where the flags say, and returns where that is for this
+// machine.
+func (s session) listens(o *front.Options) (listens []string, err error) {
 	for _, at := range []struct {
 		flag string
 		to   *string
@@ -76,13 +71,27 @@ func (s session) behindFront(engine hosting.Engine, command hosting.Command, loo
 		}
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
-			return nil, nil, guestcli.Usagef("-%s %q: want ADDRESS:PORT, :PORT or %s", at.flag, address, off)
+			return nil, guestcli.Usagef("-%s %q: want ADDRESS:PORT, :PORT or %s", at.flag, address, off)
 		}
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			host = "127.0.0.1"
 		}
 		*at.to = address
 		listens = append(listens, net.JoinHostPort(host, port))
+	}
+	return listens, nil
+}
+
+// behindFront puts nginx in front of an engine that is a command, as the flags say.
+// Without a front there is no state of one.
+func (s session) behindFront(engine hosting.Engine, command hosting.Command, look time.Duration) (hosting.Engine, *hosting.FrontState, error) {
+	o := front.Options{
+		Dir: filepath.Join(filepath.Dir(command.Dir), "front"), Certs: s.Text("certs"), User: s.Text("nginx-user"),
+		Server: command.REST, GRPCServer: command.GRPC, MaxBody: int64(s.Number("max-body")), Connections: s.Number("max-connections"), PerClient: s.Number("max-per-client"), Timeout: s.Duration("timeout"),
+	}
+	listens, err := s.listens(&o)
+	if err != nil {
+		return nil, nil, err
 	}
 	if len(listens) == 0 {
 		return engine, nil, nil

@@ -74,68 +74,65 @@ func opsFlag(help string) guestcli.Flag {
 
 func serve(ctx context.Context, s session) error {
 	log := slog.New(slog.NewJSONHandler(s.Stderr, nil))
-	file := &configFile{path: s.Text("config"), kind: s.kind(), log: log}
+	file := &configFile{path: s.Text("config"), log: log}
 	models, err := file.models()
 	if err != nil {
 		return err
 	}
-	uid, gid, err := engineUser(s.Text("user"))
+	measured := &collector{tally: new(hosting.Tally), reads: new(modelfs.Counters), certs: frontCerts(s.Text("certs"))}
+	engine, err := s.server(measured, log)
 	if err != nil {
 		return err
 	}
-	dir := s.Text("models")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return hint.Wrap(fmt.Errorf("make the models' directory: %w", err), "run it as root: it mounts the models, and runs their server as another user")
+	measured.host = hosting.New(hosting.Options{
+		Models: models, Config: file.models, Log: log,
+		Licensor: s.guest(measured.tally), Engine: engine, Look: lookEvery,
+	})
+	return s.run(ctx, measured, len(models), log)
+}
+
+// server is the engine that the flags ask for, and the front before it.
+func (s session) server(measured *collector, log *slog.Logger) (hosting.Engine, error) {
+	uid, gid, err := engineUser(s.Text("user"))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.Text("models"), 0o755); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("make the models' directory: %w", err), "run it as root: it mounts the models, and runs their server as another user")
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
+		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	certs := frontCerts(s.Text("certs"))
-	measured := &collector{tally: new(hosting.Tally), reads: new(modelfs.Counters), certs: certs}
 	command, err := s.engine(self)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	command.UID, command.GID, command.Log, command.Counters = uid, gid, log, measured.reads
 	measured.engine = metricsOf(command)
 	engine, err := s.enclosed(command, &measured.kills, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	engine, front, err := s.behindFront(engine, command, lookEvery)
-	if err != nil {
-		return err
-	}
-	h := hosting.New(hosting.Options{
-		Models: models, Config: file.models, Log: log,
-		Licensor: s.guest(measured.tally), Engine: engine, Look: lookEvery,
-	})
-	measured.host, measured.front = h, front
+	engine, measured.front, err = s.behindFront(engine, command, lookEvery)
+	return engine, err
+}
+
+// run serves until ctx ends, and tells what becomes of it.
+func (s session) run(ctx context.Context, measured *collector, models int, log *slog.Logger) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	group, ctx := errgroup.WithContext(ctx)
-	if address := s.Text("ops"); address != "off" {
-		var listen net.ListenConfig
-		ops, err := listen.Listen(ctx, "tcp", address)
+	if address := s.Text("ops"); address != off {
+		at, err := tellStatus(ctx, group, address, measured)
 		if err != nil {
-			return hint.Wrap(fmt.Errorf("listen for status: %w", err), "-ops ADDRESS chooses another place, -ops off none")
+			return err
 		}
-		server := &http.Server{Handler: status(measured), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
-		group.Go(func() error {
-			if err := server.Serve(ops); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("tell the status: %w", err)
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-ctx.Done()
-			return server.Close()
-		})
-		log = log.With("ops", ops.Addr().String())
+		log = log.With("ops", at)
 	}
-	log.Info("serving", "models", len(models))
+	log.Info("serving", "models", models)
+	h, front, certs := measured.host, measured.front, measured.certs
 	group.Go(func() error { return h.Run(ctx) })
 	a := announcer{host: h, service: sdnotify.New(s.Getenv), log: log}
 	group.Go(func() error { a.run(ctx); return nil })
@@ -152,6 +149,28 @@ func serve(ctx context.Context, s session) error {
 		group.Go(func() error { certs.watch(ctx, log, s.Now); return nil })
 	}
 	return group.Wait()
+}
+
+// tellStatus answers at an address for whoever looks after the runtime, until ctx ends,
+// and returns where that is.
+func tellStatus(ctx context.Context, group *errgroup.Group, address string, measured *collector) (at string, err error) {
+	var listen net.ListenConfig
+	ops, err := listen.Listen(ctx, "tcp", address)
+	if err != nil {
+		return "", hint.Wrap(fmt.Errorf("listen for status: %w", err), "-ops ADDRESS chooses another place, -ops off none")
+	}
+	server := &http.Server{Handler: status(measured), ReadTimeout: opsTime, WriteTimeout: opsTime, MaxHeaderBytes: 16 << 10}
+	group.Go(func() error {
+		if err := server.Serve(ops); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("tell the status: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return server.Close()
+	})
+	return ops.Addr().String(), nil
 }
 
 // lookEvery is how often it is looked whether the configuration, models or the front's
