@@ -2,6 +2,7 @@ package licenseserver_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -125,6 +127,24 @@ func TestHostingFront(t *testing.T) {
 	}
 	if left := r.left(); len(left) > 0 {
 		t.Errorf("there is %q", left)
+	}
+}
+
+// hold makes a request of a client's that is not sent to its end, until ctx ends or it is
+// answered.
+func (f *front) hold(ctx context.Context, client string) {
+	body, write := io.Pipe()
+	defer context.AfterFunc(ctx, func() { write.Close() })()
+	defer write.Close()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.rest+"/", body)
+	if err != nil {
+		f.t.Error(err)
+		return
+	}
+	request.ContentLength = 6
+	go io.WriteString(write, "abc")
+	if response, err := f.client(client).Do(request); err == nil {
+		response.Body.Close()
 	}
 }
 
@@ -353,22 +373,16 @@ func TestHostingRevokedClient(t *testing.T) {
 	}
 
 	// One client's requests are limited, and the others' not.
-	var held []*io.PipeWriter
+	var holders sync.WaitGroup
+	defer holders.Wait()
+	holding, stop := context.WithCancel(t.Context())
+	defer stop()
 	for range 2 {
-		body, write := io.Pipe()
-		held = append(held, write)
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.rest+"/", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.ContentLength = 6
-		c := f.client("bob")
-		go func() {
-			if response, err := c.Do(request); err == nil {
-				response.Body.Close()
+		holders.Go(func() {
+			for holding.Err() == nil { // a reload may end one
+				f.hold(holding, "bob")
 			}
-		}()
-		io.WriteString(write, "abc")
+		})
 	}
 	for end := time.Now().Add(20 * time.Second); get(f.client("bob")) != http.StatusTooManyRequests; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -378,7 +392,5 @@ func TestHostingRevokedClient(t *testing.T) {
 	if code := get(f.client("alice")); code != 200 {
 		t.Errorf("another client: %d", code)
 	}
-	for _, write := range held {
-		write.Close()
-	}
+	stop()
 }

@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
+	"golang.org/x/sys/unix"
 
 	"github.com/ovsactl/ovsactl/internal/hint"
 	"github.com/ovsactl/ovsactl/internal/inference"
@@ -46,7 +47,7 @@ func Open(o Options) (*Runtime, error) {
 	var errs []error
 	for _, name := range names {
 		ort.SetSharedLibraryPath(name)
-		err := ort.InitializeEnvironment(ort.WithLogLevelError())
+		err := quietly(func() error { return ort.InitializeEnvironment(ort.WithLogLevelError()) })
 		if err == nil {
 			if o.Threads == 0 {
 				o.Threads = runtime.GOMAXPROCS(0)
@@ -56,6 +57,30 @@ func Open(o Options) (*Runtime, error) {
 		errs = append(errs, err)
 	}
 	return nil, hint.Wrap(fmt.Errorf("load ONNX Runtime: %w", errors.Join(errs...)), "apt-get install libonnxruntime1.21 (Debian 13), or name the library's path")
+}
+
+// quietly calls f while nobody hears what this process says: Debian's library says of each
+// of its operators that it is registered twice. What is wrong f returns.
+func quietly(f func() error) error {
+	const stderr = 2
+	nowhere, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer nowhere.Close()
+	kept, err := unix.FcntlInt(stderr, unix.F_DUPFD_CLOEXEC, stderr+1)
+	if err != nil {
+		return fmt.Errorf("keep standard error: %w", err)
+	}
+	defer unix.Close(kept)
+	if err := unix.Dup3(int(nowhere.Fd()), stderr, 0); err != nil {
+		return fmt.Errorf("be quiet: %w", err)
+	}
+	failed := f()
+	if err := unix.Dup3(kept, stderr, 0); err != nil {
+		return fmt.Errorf("say on: %w", err)
+	}
+	return failed
 }
 
 // Close unloads the library. No model of it may be open then.

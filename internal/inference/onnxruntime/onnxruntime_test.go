@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	ort "github.com/yalue/onnxruntime_go"
+	"golang.org/x/sys/unix"
 
 	"github.com/ovsactl/ovsactl/internal/inference"
 	"github.com/ovsactl/ovsactl/internal/inference/onnxtest"
@@ -256,4 +257,30 @@ func FuzzSignature(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is said before and after is heard, and what is said while a library is loaded is
+// not.
+func TestQuietly(t *testing.T) {
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	kept, err := unix.Dup(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Dup2(kept, 2)
+	if err := unix.Dup2(int(file.Fd()), 2); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("why")
+	fmt.Fprint(os.Stderr, "before ")
+	failed := quietly(func() error { fmt.Fprint(os.Stderr, "meanwhile "); return why })
+	fmt.Fprint(os.Stderr, "after")
+	said, err := os.ReadFile(file.Name())
+	if err != nil || string(said) != "before after" || failed != why {
+		t.Errorf("it said %q, %v (%v)", said, failed, err)
+	}
 }
