@@ -130,7 +130,7 @@ func TestHostingFront(t *testing.T) {
 
 // front is nginx before a runtime.
 type front struct {
-	t          *testing.T
+	t          testing.TB
 	certs, dir string
 	rest, grpc string
 }
@@ -138,7 +138,7 @@ type front struct {
 // front has the runtime's server be one that speaks HTTP/2, too, behind nginx, with more
 // flags.
 func (r *runner) front(certs string, flags ...string) *front {
-	t := r.g.t.(*testing.T)
+	t := r.g.t
 	t.Helper()
 	program := filepath.Join(licensetest.ProgramDir(t), "h2engine")
 	licensetest.CopyProgram(t, os.Args[0], program)
