@@ -108,7 +108,7 @@ func serve(ctx context.Context, s session) error {
 	}
 	h := hosting.New(hosting.Options{
 		Models: models, Config: file.models, Log: log,
-		Licensor: s.guest(measured.tally), Engine: engine, Look: lookEvery,
+		Licensor: s.guest(measured.tally, log), Engine: engine, Look: lookEvery,
 	})
 	measured.host, measured.front = h, front
 	hangups := make(chan os.Signal, 1)
@@ -157,9 +157,10 @@ func serve(ctx context.Context, s session) error {
 // certificates are others.
 const lookEvery = 10 * time.Second
 
-// guest is the guest that this runs in. Its proofs are counted where tally is not nil.
-func (s session) guest(tally *hosting.Tally) *hosting.Guest {
-	return &hosting.Guest{Tally: tally, TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
+// guest is the guest that this runs in. Its proofs are counted where tally is not nil,
+// and how long they take is logged where log is not.
+func (s session) guest(tally *hosting.Tally, log *slog.Logger) *hosting.Guest {
+	return &hosting.Guest{Tally: tally, Log: log, TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
 }
 
 // believe says whether a chain is believed, whose revocation is looked up.
