@@ -126,6 +126,9 @@ func (h *held) Read(b []byte) (int, error) {
 
 const manyModels, manyVersions = 10, 3
 
+// allReady is what to wait for.
+var allReady = strings.TrimSuffix(strings.Repeat("ready, ", manyModels*manyVersions), ", ")
+
 // Of many models and versions each answers for itself, the newest where none is named.
 func TestHostingManyModels(t *testing.T) {
 	s := servesMany(t)
@@ -167,6 +170,6 @@ func servesMany(t testing.TB) modelServer {
 		}
 	}
 	s := g.serving("onnxruntime", all)
-	s.until(strings.TrimSuffix(strings.Repeat("ready, ", len(all)), ", "))
+	s.until(allReady)
 	return s
 }
