@@ -82,7 +82,7 @@ func BenchmarkHostingStart(b *testing.B) {
 				}
 				b.StopTimer()
 				e := startEngine(b, dir, library, plain)
-				e.answers(b, "chain", side)
+				e.answers(b, "chain", 1, side)
 				_, took := loaded(b, e.log.String())
 				all.add(map[string]float64{"plain-load-s": took, "plain-memory-B": e.memory(b)})
 				e.end()
@@ -262,11 +262,11 @@ func startEngine(b *testing.B, dir, library, models string) *plainEngine {
 }
 
 // answers returns when a model has answered.
-func (e *plainEngine) answers(b *testing.B, model string, side int) {
+func (e *plainEngine) answers(b *testing.B, model string, rows, side int) {
 	b.Helper()
 	ask := overREST(b, "http://"+e.rest, http.DefaultClient)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		_, err := ask(model, []int64{1, int64(side)}, make([]byte, 4*side))
+		_, err := ask(model, []int64{int64(rows), int64(side)}, make([]byte, 4*rows*side))
 		if err == nil {
 			return
 		}
@@ -305,7 +305,7 @@ func BenchmarkHostingAnswers(b *testing.B) {
 	under := filepath.Join(plain, "fast", "1")
 	inProcess := func(clients int, d time.Duration) (r rates) {
 		b.Helper()
-		out, err := exec.Command(python, "testdata/inprocess.py", filepath.Join(under, "model.xml"), strconv.Itoa(fastRows), strconv.Itoa(fastSide), strconv.Itoa(clients), fmt.Sprint(d.Seconds())).Output()
+		out, err := exec.CommandContext(b.Context(), python, "testdata/inprocess.py", filepath.Join(under, "model.xml"), strconv.Itoa(fastRows), strconv.Itoa(fastSide), strconv.Itoa(clients), fmt.Sprint(d.Seconds())).Output()
 		if err == nil {
 			err = json.Unmarshal(out, &r)
 		}
@@ -341,6 +341,7 @@ func BenchmarkHostingAnswers(b *testing.B) {
 	defer s.end()
 	s.until("ready")
 	alone := startEngine(b, dir, library, plain)
+	alone.answers(b, "fast", fastRows, fastSide)
 	x := bytes.Repeat(floats(1), fastRows*fastSide)
 	secure := s.front.client("client").Transport.(*http.Transport).TLSClientConfig
 	kept := func() *http.Client { // one connection for each client
