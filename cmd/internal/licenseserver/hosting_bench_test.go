@@ -442,6 +442,9 @@ func BenchmarkHostingThousand(b *testing.B) {
 // three versions each, for each of which the guest is proven.
 func BenchmarkHostingMany(b *testing.B) {
 	s := servesMany(b)
+	g := s.runner.g
+	g.stopServer()
+	g.processAt(g.address, g.path("DB/ovsa.db"), "-guest-rate", "10:100")
 	for b.Loop() {
 		b.StopTimer()
 		s.end()
