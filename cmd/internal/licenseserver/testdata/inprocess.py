@@ -29,7 +29,7 @@ def main():
         queue.start_async({0: x}, time.perf_counter())
     queue.wait_all()
     took.sort()
-    json.dump({"p50": took[len(took) // 2], "p99": took[len(took) * 99 // 100], "rate": len(took) / (time.perf_counter() - began)}, sys.stdout)
+    json.dump({"best": took[0], "p50": took[len(took) // 2], "p99": took[len(took) * 99 // 100], "rate": len(took) / (time.perf_counter() - began)}, sys.stdout)
 
 
 main()
