@@ -143,9 +143,21 @@ LICENCES ?= 1,10000,1000000
 .PHONY: bench-license
 bench-license: test-deps ## measure licensing, and write docs/benchmarks-licensing.md
 	@mkdir -p dist
-	OVSA_REQUIRE='$(REQUIRE)' OVSA_BENCH_STORED='$(LICENCES)' go test -p 1 -run '^$$' -bench . -benchtime 4s -timeout 90m \
+	OVSA_REQUIRE='$(REQUIRE)' OVSA_BENCH_STORED='$(LICENCES)' go test -p 1 -run '^$$' -bench . -skip '^BenchmarkHosting' -benchtime 4s -timeout 90m \
 		./licensing/server ./cmd/internal/licenseserver ./licensing/model | tee dist/bench-license.txt
 	go run -ldflags '$(LDFLAGS)' ./test/bench -licensing -o docs/benchmarks-licensing.md dist/bench-license.txt
+
+# MiB of the model that is read, and of those that are served. The largest take three
+# times as much memory; without a tmpfs of that size, say less.
+READ ?= 4096
+SERVED ?= 96,1024,4096
+
+.PHONY: bench-hosting
+bench-hosting: test-deps ## measure serving models, and write docs/benchmarks-hosting.md
+	@mkdir -p dist
+	OVSA_REQUIRE='$(REQUIRE)' OVSA_BENCH_READ='$(READ)' OVSA_BENCH_SERVED='$(SERVED)' go test -p 1 -run '^$$' -bench '^BenchmarkRead$$|^BenchmarkHosting' -benchtime 3x -timeout 30m \
+		./licensing/modelfs ./cmd/internal/licenseserver | tee dist/bench-hosting.txt
+	go run -ldflags '$(LDFLAGS)' ./test/bench -hosting -o docs/benchmarks-hosting.md dist/bench-hosting.txt
 
 .PHONY: lint
 lint: bin/tools/golangci-lint-$(GOLANGCI) ## check formatting, vet, and run the linters

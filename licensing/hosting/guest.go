@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -27,7 +28,8 @@ type Guest struct {
 	KeyStore func(ctx context.Context, path string) (*licensing.KeyStore, error)
 	// Believe says whether a chain is believed now, leaf first.
 	Believe func(ctx context.Context, chain []*x509.Certificate) error
-	Tally   *Tally // of proofs and renewals; may be nil
+	Tally   *Tally       // of proofs and renewals; may be nil
+	Log     *slog.Logger // of how long each took; nil: nobody is told
 
 	tpm sync.Mutex // is used by one proof at a time
 }
@@ -59,6 +61,7 @@ type leased struct {
 // is proven.
 func (g *Guest) Acquire(ctx context.Context, v Version) (_ Licensed, err error) {
 	l := &leased{g: g, v: v}
+	began := time.Now()
 	licence, err := g.licence(ctx, v.Lic)
 	if err != nil {
 		return nil, err
@@ -76,12 +79,18 @@ func (g *Guest) Acquire(ctx context.Context, v Version) (_ Licensed, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("open model %q: %w", v.Dat, err)
 	}
+	opened := time.Now()
 	if err := l.prove(ctx); err != nil {
 		return nil, err
 	}
+	proven := time.Now()
 	if l.model, err = container.Unlock(l.lease.Key()); err != nil {
 		l.lease.Close()
 		return nil, fmt.Errorf("open model %q: %w", v.Dat, err)
+	}
+	if g.Log != nil {
+		g.Log.Info("unlocked", "model", v.Model.Name, "version", v.Number, "open_seconds", opened.Sub(began).Seconds(),
+			"proof_seconds", proven.Sub(opened).Seconds(), "unlock_seconds", time.Since(proven).Seconds())
 	}
 	return l, nil
 }

@@ -137,6 +137,12 @@ type process struct {
 // start starts a program, which reads from in and whose output is in out.
 func (w *world) start(args ...string) *process {
 	w.t.Helper()
+	return w.startWith(w.fs.Serve, args...)
+}
+
+// startWith is start, where somebody else answers the kernel.
+func (w *world) startWith(serve func(device *os.File) (*modelfs.Server, error), args ...string) *process {
+	w.t.Helper()
 	device, err := modelfs.Open()
 	if err != nil {
 		w.t.Fatal(err)
@@ -164,7 +170,7 @@ func (w *world) start(args ...string) *process {
 		}
 	})
 	number := strings.TrimSpace(strings.TrimPrefix(p.out.after(w.t, 0, "attached "), "attached "))
-	if p.server, err = w.fs.Serve(device); err != nil {
+	if p.server, err = serve(device); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := modelfs.ReadAhead(number); err != nil {

@@ -27,7 +27,7 @@ type Options struct {
 	GRPCServer  string        // and its gRPC
 	MaxBody     int64         // bytes of a request
 	Revoked     bool          // Certs has client.crl, too: clients' certificates that are not taken any more
-	Connections int           // at the same time
+	Connections int           // of clients at the same time, for each worker, all with a request
 	PerClient   int           // requests of one client at the same time; 0: as many as of all
 	Rate        int           // requests of one client in a minute; 0: any
 	Burst       int           // and how many of them at once
@@ -39,6 +39,10 @@ var (
 	loopback = regexp.MustCompile(`^127\.0\.0\.1:[0-9]{1,5}$`)
 	name     = regexp.MustCompile(`^[a-z_][a-z0-9_-]*$`)
 )
+
+// spare is what a worker has open beside connections of requests: those that it keeps to
+// the model server, listens at, and writes to.
+const spare = 128
 
 // Render is the configuration. What nginx would take for something else than it is, is
 // refused: there is no quoting.
@@ -53,8 +57,9 @@ func (o Options) Render() ([]byte, error) {
 	}
 	v := struct {
 		Options
-		Timeout string
-	}{o, strconv.FormatInt(o.Timeout.Milliseconds(), 10) + "ms"}
+		Timeout        string
+		Sockets, Files int
+	}{o, strconv.FormatInt(o.Timeout.Milliseconds(), 10) + "ms", 2*o.Connections + spare, 2*o.Connections + 2*spare}
 	for _, address := range []*string{&v.REST, &v.GRPC} {
 		if *address == "" {
 			continue

@@ -20,12 +20,13 @@ func TestRender(t *testing.T) {
 		"listen 2225 ssl;", "listen 127.0.0.1:3335 ssl http2;", "ssl_verify_client on;", "client_max_body_size 1048576;",
 		"upstream rest { server 127.0.0.1:8000; keepalive 32; }", "upstream grpc { server unix:/run/ovsa/engine/grpc; keepalive 32; }", "proxy_read_timeout 60000ms;",
 		"ssl_client_certificate /var/OVSA/Modelserver/client_ca.pem;", "user www-data;",
+		"worker_connections 2176;", "worker_rlimit_nofile 2304;", // 1024 of clients, and as many to the model server
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	for _, not := range []string{"ssl_crl", "limit_"} {
+	for _, not := range []string{"ssl_crl", "limit_req", "limit_conn"} {
 		if strings.Contains(string(text), not) {
 			t.Errorf("%q in\n%s", not, text)
 		}

@@ -1,7 +1,8 @@
 // Command bench renders what `go test -bench` printed as docs/benchmarks.md. It
 // reads the files that are its arguments, or stdin without any, and writes to
 // stdout or, whole or not at all, to the file of -o. See `make bench`, and
-// `make bench-license` for the page of -licensing.
+// `make bench-license` for the page of -licensing, and `make bench-hosting` for
+// that of -hosting.
 package main
 
 import (
@@ -31,6 +32,7 @@ func render(ctx context.Context, args []string, stdin io.Reader, stdout io.Write
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	out := flags.String("o", "", "write to this `file` instead of stdout")
 	licensing := flags.Bool("licensing", false, "write the page of make bench-license")
+	hosting := flags.Bool("hosting", false, "write the page of make bench-hosting")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -55,9 +57,12 @@ func render(ctx context.Context, args []string, stdin io.Reader, stdout io.Write
 		return fmt.Errorf("describe machine: %w", err)
 	}
 	var page bytes.Buffer
-	if *licensing {
+	switch {
+	case *licensing:
 		RenderLicensing(&page, m, time.Now(), results)
-	} else {
+	case *hosting:
+		RenderHosting(&page, m, time.Now(), results)
+	default:
 		Render(&page, m, time.Now(), results)
 	}
 	if *out == "" {

@@ -3,11 +3,9 @@ package licenseserver_test
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,53 +21,16 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/inference/kserve/kservepb"
 	"github.com/ovsactl/ovsactl/internal/inference/onnxtest"
-	"github.com/ovsactl/ovsactl/internal/need"
-	"github.com/ovsactl/ovsactl/internal/run"
-	"github.com/ovsactl/ovsactl/licensing/licensetest"
 )
-
-// onnxRuntime is the library, as `make test-deps` fetches it.
-const onnxRuntime = "bin/onnxruntime/libonnxruntime.so.1.21.1"
 
 // TestHostingEngine: a licensed model is answered for by the server of ours, behind
 // nginx, without a network of its own.
 func TestHostingEngine(t *testing.T) {
 	g := hostGuide(t, "nginx")
-	if _, err := os.Stat(filepath.Join("../../..", onnxRuntime)); err != nil {
-		need.Absent(t, onnxRuntime, "there is no "+onnxRuntime)
-	}
-	dir := licensetest.ProgramDir(t)
-	if err := (run.Cmd{Path: "go", Args: []string{"build", "-o", dir, "../../ovsa-engine"}}).Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	licensetest.CopyProgram(t, os.Args[0], filepath.Join(dir, "ovsaruntime"))
-	licensetest.CopyProgram(t, filepath.Join("../../..", onnxRuntime), filepath.Join(dir, "libonnxruntime.so"))
-
-	// Another model than the guide's text.
-	for _, name := range []string{"face.dat", "face.masterlic"} {
-		if err := os.Remove(g.path(name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	g.write("model.onnx", onnxtest.Affine([]float32{1, 2, 3, 10, 20, 30}, []float32{0.5, 0, -1}))
-	g.tool(g.isv, "controlAccess -i @model.onnx -n affine -d affine -v 1 -p @face.dat -m @face.masterlic -k @isv_keystore -g 1f2d6a63-5a3b-4c0e-9d51-1f0c8f6f8a02")
 	g.sold("-t Sale")
-	g.stored("Sale", "cust", g.path("DB/ovsa.db"))
-	certs := g.path("Modelserver")
-	if code, out := g.ovsaruntime("gencerts", "-certs", certs, "-client", "client"); code != 0 {
-		t.Fatalf("gencerts: exit %d\n%s", code, out)
-	}
-	r := g.prepare("model", "Sale.lic")
-	f := r.front(certs)
-	for i, a := range r.args {
-		if a == "--" {
-			r.args = append(r.args[:i], "-engine", "onnxruntime", "-library", filepath.Join(dir, "libonnxruntime.so"))
-			break
-		}
-	}
-	r.program = filepath.Join(dir, "ovsaruntime")
-	r.start()
-	t.Cleanup(r.end)
+	g.write("model.onnx", onnxtest.Affine([]float32{1, 2, 3, 10, 20, 30}, []float32{0.5, 0, -1}))
+	r := g.serving("onnxruntime", []version{g.licensed("affine", 1, "model.onnx")})
+	f := r.front
 	r.until("ready")
 
 	client := f.client("client")
@@ -77,17 +38,17 @@ func TestHostingEngine(t *testing.T) {
 		code, answer := f.ask(client, http.MethodPost, f.rest+path, []byte(body))
 		return code, string(answer)
 	}
-	code, answer := post("/v2/models/controlled-access-model/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[2,1]}]}`)
+	code, answer := post("/v2/models/affine/infer", `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[2,1]}]}`)
 	var said struct {
 		Outputs []struct{ Data []float32 }
 	}
 	if err := json.Unmarshal([]byte(answer), &said); err != nil || code != 200 || len(said.Outputs) != 1 || !slices.Equal(said.Outputs[0].Data, []float32{12.5, 24, 35}) {
 		t.Errorf("the Open Inference Protocol: %d, %s (%v)", code, answer, err)
 	}
-	if code, answer := post("/v1/models/controlled-access-model/versions/1:predict", `{"instances":[[2,1]]}`); code != 200 || !strings.Contains(strings.Join(strings.Fields(answer), ""), `{"predictions":[[12.5,24`) {
+	if code, answer := post("/v1/models/affine/versions/1:predict", `{"instances":[[2,1]]}`); code != 200 || !strings.Contains(strings.Join(strings.Fields(answer), ""), `{"predictions":[[12.5,24`) {
 		t.Errorf("TensorFlow Serving's: %d, %s", code, answer)
 	}
-	if code, answer := post("/v2/models/controlled-access-model/infer", `{"inputs":[{"name":"y","datatype":"FP32","shape":[1,2],"data":[2,1]}]}`); code != 400 || !strings.Contains(answer, `\"x\" is missing`) {
+	if code, answer := post("/v2/models/affine/infer", `{"inputs":[{"name":"y","datatype":"FP32","shape":[1,2],"data":[2,1]}]}`); code != 400 || !strings.Contains(answer, `\"x\" is missing`) {
 		t.Errorf("a wrong request: %d, %s", code, answer)
 	}
 
@@ -98,16 +59,10 @@ func TestHostingEngine(t *testing.T) {
 	}
 	defer conn.Close()
 	remote := kservepb.NewGRPCInferenceServiceClient(conn)
-	raw := func(values ...float32) (b []byte) {
-		for _, v := range values {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-		}
-		return b
-	}
-	request := &kservepb.ModelInferRequest{ModelName: "controlled-access-model", RawInputContents: [][]byte{raw(2, 1)},
+	request := &kservepb.ModelInferRequest{ModelName: "affine", RawInputContents: [][]byte{floats(2, 1)},
 		Inputs: []*kservepb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1, 2}}}}
 	got, err := remote.ModelInfer(t.Context(), request)
-	if err != nil || len(got.RawOutputContents) != 1 || !bytes.Equal(got.RawOutputContents[0], raw(12.5, 24, 35)) {
+	if err != nil || len(got.RawOutputContents) != 1 || !bytes.Equal(got.RawOutputContents[0], floats(12.5, 24, 35)) {
 		t.Errorf("over gRPC: %v, %v", got, err)
 	}
 	request.ModelName = "another"

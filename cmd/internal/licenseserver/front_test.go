@@ -150,7 +150,7 @@ func (f *front) hold(ctx context.Context, client string) {
 
 // front is nginx before a runtime.
 type front struct {
-	t          *testing.T
+	t          testing.TB
 	certs, dir string
 	rest, grpc string
 }
@@ -158,7 +158,7 @@ type front struct {
 // front has the runtime's server be one that speaks HTTP/2, too, behind nginx, with more
 // flags.
 func (r *runner) front(certs string, flags ...string) *front {
-	t := r.g.t.(*testing.T)
+	t := r.g.t
 	t.Helper()
 	program := filepath.Join(licensetest.ProgramDir(t), "h2engine")
 	licensetest.CopyProgram(t, os.Args[0], program)

@@ -27,7 +27,7 @@ import (
 )
 
 // hostGuide is newGuide where models can be served, with programs.
-func hostGuide(t *testing.T, programs ...string) *guide {
+func hostGuide(t testing.TB, programs ...string) *guide {
 	t.Helper()
 	need.Root(t)
 	need.Programs(t, append(programs, "/dev/fuse")...)
@@ -339,10 +339,16 @@ func (g *guide) prepare(stem, lic string, more ...func(base string)) *runner {
 	for _, make := range more {
 		make(base)
 	}
-	g.write("sample.json", fmt.Appendf(nil, `{
+	return g.runner(fmt.Sprintf(`{
 		"custom_loader_config_list":[{"config":{"loader_name":"ovsa", "library_path": "/ovsa-runtime/lib/libovsaruntime.so"}}],
 		"model_config_list":[{"config":{"name":"controlled-access-model", "base_path":%q,
 			"custom_loader_options": {"loader_name": "ovsa", "keystore": %q, "controlled_access_file": %q}}}]}`, base, g.path("cust_keystore"), stem))
+}
+
+// runner has the runtime serve what a sample.json says.
+func (g *guide) runner(config string) *runner {
+	g.t.Helper()
+	g.write("sample.json", []byte(config))
 	models := g.t.TempDir()
 	for _, dir := range []string{models, filepath.Dir(models)} {
 		if err := os.Chmod(dir, 0o755); err != nil {

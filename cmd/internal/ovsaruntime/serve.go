@@ -86,7 +86,7 @@ func serve(ctx context.Context, s session) error {
 	}
 	measured.host = hosting.New(hosting.Options{
 		Models: models, Config: file.models, Log: log,
-		Licensor: s.guest(measured.tally), Engine: engine, Look: lookEvery,
+		Licensor: s.guest(measured.tally, log), Engine: engine, Look: lookEvery,
 	})
 	return s.run(ctx, measured, len(models), log)
 }
@@ -177,9 +177,10 @@ func tellStatus(ctx context.Context, group *errgroup.Group, address string, meas
 // certificates are others.
 const lookEvery = 10 * time.Second
 
-// guest is the guest that this runs in. Its proofs are counted where tally is not nil.
-func (s session) guest(tally *hosting.Tally) *hosting.Guest {
-	return &hosting.Guest{Tally: tally, TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
+// guest is the guest that this runs in. Its proofs are counted where tally is not nil,
+// and how long they take is logged where log is not.
+func (s session) guest(tally *hosting.Tally, log *slog.Logger) *hosting.Guest {
+	return &hosting.Guest{Tally: tally, Log: log, TPM: s.Text("tpm"), Host: hostOf(s.Call), KeyStore: s.OpenFile, Believe: s.believe}
 }
 
 // believe says whether a chain is believed, whose revocation is looked up.

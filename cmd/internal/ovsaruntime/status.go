@@ -246,7 +246,7 @@ func check(ctx context.Context, s session) error {
 	if _, err := ask(ctx, s.Text("ops")); err == nil {
 		return hint.Wrap(errors.New("the models are being served, and another proof would end that"), "ovsaruntime status tells what becomes of them")
 	}
-	g := s.guest(nil)
+	g := s.guest(nil, nil)
 	all, good := []checked{}, true
 	for _, m := range config.Models {
 		versions, err := m.Versions()
