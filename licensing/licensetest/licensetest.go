@@ -288,7 +288,7 @@ func (w *World) TCB(t testing.TB, g Guest) licensing.TCB {
 		t.Fatal(err)
 	}
 	tcb := licensing.TCB{Name: "runtime", Version: "1.0"}
-	if tcb.Guest, err = licensing.Mask(0x0000ff).Select(evidence.PCRs); err != nil {
+	if tcb.Guest, err = licensing.Mask(0x0000df).Select(evidence.PCRs); err != nil {
 		t.Fatal(err)
 	}
 	if tcb.Host, err = licensing.Mask(0x00000f).Select(record.PCRs); err != nil {

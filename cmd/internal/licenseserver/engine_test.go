@@ -79,7 +79,7 @@ func TestHostingEngine(t *testing.T) {
 	}
 
 	// What it has done is told to whoever looks after the guest, and not to clients.
-	if body, err := fetchBody(r.ops + "/metrics"); err != nil || !bytes.Contains(body, []byte(`ovsa_engine_requests_total{model="controlled-access-model",result="ok",version="1"} 3`)) || !bytes.Contains(body, []byte("ovsaruntime_engine_up 1\n")) {
+	if body, err := fetchBody(r.ops + "/metrics"); err != nil || !bytes.Contains(body, []byte(`ovsa_engine_requests_total{model="affine",result="ok",version="1"} 3`)) || !bytes.Contains(body, []byte("ovsaruntime_engine_up 1\n")) {
 		t.Errorf("metrics: %v\n%s", err, body)
 	}
 	if code, _ := f.ask(client, http.MethodGet, f.rest+"/metrics", nil); code != 404 {
@@ -93,7 +93,7 @@ func TestHostingEngine(t *testing.T) {
 		t.Errorf("there is %q", left)
 	}
 	told = append(told, r.log.String()...)
-	key := g.acquire(t, "Sale.lic")
+	key := g.acquire(t, "artefacts/affine/1/model.lic")
 	for name, form := range map[string][]byte{
 		"as it is": key.Bytes(), "in hexadecimal": hex.AppendEncode(nil, key.Bytes()), "in base64": base64.RawStdEncoding.AppendEncode(nil, key.Bytes()), "for addresses": base64.RawURLEncoding.AppendEncode(nil, key.Bytes()),
 	} {

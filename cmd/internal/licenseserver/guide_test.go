@@ -437,7 +437,7 @@ func (g *guide) tcb() {
 	}
 	g.write("ak-trust/isv.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.certificates("certs/attestation.crt")[0].Raw}))
 	g.run(ovsaruntime.Program(keystore.Machine()), g.isv,
-		"gen-tcb-signature -n runtime -v 1.0 -f @runtime.tcb -k @isv_keystore -s 0xff -h 0x0f -guest-quote @quote.json -nonce "+
+		"gen-tcb-signature -n runtime -v 1.0 -f @runtime.tcb -k @isv_keystore -s 0xdf -h 0x0f -guest-quote @quote.json -nonce "+
 			hex.EncodeToString(nonce)+" -ak-trust @ak-trust -tpm-trust "+filepath.Join(g.host.DataDir, "vtpm", "trust"))
 }
 
