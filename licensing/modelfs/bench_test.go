@@ -60,6 +60,7 @@ func BenchmarkRead(b *testing.B) {
 		measureRead(b, size, func() time.Duration { return p.reads(plain + "/face.bin") })
 	})
 	b.Run("cold", func(b *testing.B) {
+		before := w.counters.Decrypted.Load()
 		measureRead(b, size, func() time.Duration {
 			b.StopTimer()
 			w.fs.Remove("face", 1)
@@ -69,6 +70,7 @@ func BenchmarkRead(b *testing.B) {
 			b.StartTimer()
 			return p.reads("face/1/face.bin")
 		})
+		b.ReportMetric(float64(w.counters.Decrypted.Load()-before)/float64(size)/float64(b.N), "times-decrypted")
 	})
 	b.Run("warm", func(b *testing.B) {
 		p.reads("face/1/face.bin")

@@ -121,8 +121,20 @@ func (f *file) readAhead(h *handle, first, last int64) {
 	h.upTo = max(h.upTo, to)
 	h.mu.Unlock()
 	for i := from; i < to; i++ {
-		go f.fs.cache.ahead(key{f.source, i})
+		go func() {
+			// Where it begins late, its reader may be further already, and the chunk gone.
+			if h.wants(i) {
+				f.fs.cache.ahead(key{f.source, i})
+			}
+		}()
 	}
+}
+
+// wants says whether a chunk was not asked for yet.
+func (h *handle) wants(index int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return index >= h.next
 }
 
 // ahead is how many chunks are read ahead: enough for each core, and not all that are

@@ -21,7 +21,7 @@ import (
 // Options are how models are shown.
 type Options struct {
 	UID, GID uint32       // whose the files are, and who alone may read them
-	Cache    int64        // bytes of chunks that are kept, at least one for each core and two more; 0: twice that
+	Cache    int64        // bytes of chunks that are kept, at least one for each core and two more; 0: four times that
 	Log      *slog.Logger // of what could not be read; nil: none
 	Counters *Counters    // nil: nobody counts
 }
@@ -61,7 +61,7 @@ func New(o Options) *FS {
 	least := runtime.GOMAXPROCS(0) + 2
 	limit := int(o.Cache / model.ChunkBuffer)
 	if o.Cache == 0 {
-		limit = 2 * least
+		limit = 4 * least
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -121,6 +121,10 @@ func (s sockets) close() {
 // endTime is how long requests may take that are there when it is to end.
 const endTime = 3 * time.Second
 
+// window is how much of a request may come before some of it was taken, in bytes: with
+// gRPC's own, 64 KiB, an image waits for the front to be told to go on.
+const window = 1 << 20
+
 // serve answers until ctx ends.
 func (s sockets) serve(ctx context.Context, models *inference.Repository, maxRequest int, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -140,7 +144,7 @@ func (s sockets) serve(ctx context.Context, models *inference.Repository, maxReq
 		})
 	}
 	if s.grpc != nil {
-		server := grpc.NewServer(protocol.ServerOptions(maxRequest, log)...)
+		server := grpc.NewServer(append(protocol.ServerOptions(maxRequest, log), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window))...)
 		kserve.Register(server, models)
 		tfserving.Register(server, models, int64(maxRequest))
 		group.Go(func() error {
