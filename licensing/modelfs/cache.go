@@ -41,7 +41,7 @@ type cache struct {
 	bufs   int      // that exist
 	free   [][]byte // wiped
 	closed bool
-	idle   *list.List // of *chunk, the one that was used last at the back
+	idle   *list.List // of *chunk, the one that is needed least at the front
 }
 
 func newCache(limit int, count *Counters) *cache {
@@ -110,7 +110,11 @@ func (c *cache) fill(ch *chunk) {
 }
 
 // release lets a chunk go that get returned.
-func (c *cache) release(ch *chunk) {
+func (c *cache) release(ch *chunk) { c.letGo(ch, false) }
+
+// letGo is release, of a chunk that is the next to make room where it was read to its
+// end: the kernel has it then, and what was read ahead stays until somebody asks for it.
+func (c *cache) letGo(ch *chunk, read bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ch.users--; ch.users > 0 {
@@ -120,7 +124,11 @@ func (c *cache) release(ch *chunk) {
 		c.forget(ch)
 		return
 	}
-	ch.idle = c.idle.PushBack(ch)
+	if read {
+		ch.idle = c.idle.PushFront(ch)
+	} else {
+		ch.idle = c.idle.PushBack(ch)
+	}
 	c.room.Signal()
 }
 
@@ -158,8 +166,9 @@ func (c *cache) close() {
 
 // The rest is called with mu held.
 
-// buffer returns one that is free, if need be that of the chunk which nobody has used
-// for the longest time; nil where all are in use.
+// buffer returns one that is free, if need be that of the chunk which is needed least: one
+// that was read to its end, or which nobody has used for the longest time; nil where all
+// are in use.
 func (c *cache) buffer() []byte {
 	switch {
 	case len(c.free) > 0:

@@ -42,6 +42,18 @@ func (c *cache) must(t *testing.T, k key) *chunk {
 	return ch
 }
 
+// What was read to its end makes room, and not what was read ahead before.
+func TestReadAheadStays(t *testing.T) {
+	c, f := newCache(2, new(Counters)), &counted{read: map[int64]int{}}
+	c.ahead(key{f, 2})
+	c.letGo(c.must(t, key{f, 1}), true)
+	c.ahead(key{f, 3}) // in the place of 1
+	c.release(c.must(t, key{f, 2}))
+	if f.read[2] != 1 || f.read[3] != 1 {
+		t.Errorf("read %v", f.read)
+	}
+}
+
 func TestCache(t *testing.T) {
 	c, f := newCache(2, new(Counters)), &counted{read: map[int64]int{}}
 	a := c.must(t, key{f, 1})

@@ -78,7 +78,7 @@ func (f *file) Read(_ context.Context, h fs.FileHandle, dest []byte, off int64) 
 		}
 		at := off - first*model.ChunkSize
 		f.fs.opts.Counters.Read.Add(uint64(end - off))
-		return &lent{f.fs.cache, ch, ch.data[at : at+end-off]}, fs.OK
+		return &lent{f.fs.cache, ch, ch.data[at : at+end-off], at+end-off == int64(len(ch.data))}, fs.OK
 	}
 	n := 0
 	for i := first; i <= last; i++ {
@@ -146,6 +146,7 @@ type lent struct {
 	cache *cache
 	chunk *chunk
 	data  []byte
+	last  bool // to the chunk's end
 }
 
 // Slices has go-fuse write the chunk to the kernel as it is, and call Done then: of
@@ -159,4 +160,4 @@ func (l *lent) Bytes(buf []byte) ([]byte, fuse.Status) { return append(buf[:0], 
 func (l *lent) Size() int { return len(l.data) }
 
 // Done implements fuse.ReadResult.
-func (l *lent) Done() { l.cache.release(l.chunk) }
+func (l *lent) Done() { l.cache.letGo(l.chunk, l.last) }
