@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,7 +78,7 @@ func TestReadKey(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := os.Chmod(path, 0o644); err != nil {
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("key"), 0o644), os.Chmod(path, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadKey(path); !strings.Contains(hint.Of(err), "chmod 600 ") {

@@ -74,7 +74,7 @@ func opsFlag(help string) guestcli.Flag {
 
 func serve(ctx context.Context, s session) error {
 	log := slog.New(slog.NewJSONHandler(s.Stderr, nil))
-	file := &configFile{path: s.Text("config"), log: log}
+	file := &configFile{path: s.Text("config"), kind: s.kind(), log: log}
 	models, err := file.models()
 	if err != nil {
 		return err
