@@ -169,7 +169,7 @@ func (s *served) killed(t *testing.T) {
 		})
 	}
 	s.disk(t)
-	if got := s.in(t, "sudo", "sh", "-c", "ls /var/lib/systemd/coredump /core* 2>/dev/null || true"); got != "" {
+	if got := s.in(t, "sudo", "sh", "-c", "find / /var/lib/systemd/coredump -maxdepth 1 -type f -name 'core*' 2>/dev/null || true"); got != "" {
 		t.Errorf("there are core files: %s", got)
 	}
 }
