@@ -280,7 +280,7 @@ func TestQuietly(t *testing.T) {
 	failed := quietly(func() error { fmt.Fprint(os.Stderr, "meanwhile "); return why })
 	fmt.Fprint(os.Stderr, "after")
 	said, err := os.ReadFile(file.Name())
-	if err != nil || string(said) != "before after" || failed != why {
+	if err != nil || string(said) != "before after" || !errors.Is(failed, why) {
 		t.Errorf("it said %q, %v (%v)", said, failed, err)
 	}
 }
