@@ -19,6 +19,10 @@ import (
 // The test's program is one that is refused calls, too: with an argument it becomes
 // that program.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "too many" {
+		fmt.Println(seccomp.Refuse(make([]uintptr, 2500)))
+		os.Exit(0)
+	}
 	if len(os.Args) < 3 || os.Args[1] != "refused" {
 		os.Exit(m.Run())
 	}
@@ -92,5 +96,13 @@ int main(void) {
 	var failed *run.Error
 	if !errors.As(err, &failed) || failed.Signal != syscall.SIGSYS || strings.Contains(err.Error(), "refuse") {
 		t.Errorf("it ends with %v", err)
+	}
+}
+
+// A filter that the kernel does not take is no success.
+func TestNotTaken(t *testing.T) {
+	got, err := run.Cmd{Path: os.Args[0], Args: []string{"too many"}}.Output(t.Context())
+	if err != nil || string(got) != "refuse system calls: invalid argument\n" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -284,3 +284,42 @@ func TestQuietly(t *testing.T) {
 		t.Errorf("it said %q, %v (%v)", said, failed, err)
 	}
 }
+
+// What cannot be given over a network, or by the library for Go, is refused.
+func TestServes(t *testing.T) {
+	for name, p := range map[string]inference.Port{
+		"no tensor":     {Name: "x", Shape: []int64{1}},
+		"texts":         {Name: "x", Type: inference.Bytes, Shape: []int64{1}},
+		"no dimensions": {Name: "x", Type: inference.Float32},
+	} {
+		if err := serves(p); !errors.Is(err, inference.ErrUnknownModel) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := serves(inference.Port{Name: "x", Type: inference.Float32, Shape: []int64{-1}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file that is cut is not read as one with less in it.
+func TestCutSignature(t *testing.T) {
+	good := onnxtest.Affine([]float32{1, 2, 3, 10, 20, 30}, []float32{0.5, 0, -1})
+	graph := bytes.Index(good, []byte("onnxtest")) + len("onnxtest")
+	for cut := graph + 1; cut < len(good)-4; cut++ { // behind the graph is the operators' version
+		if in, out, _, err := signature(bytes.NewReader(good[:cut])); err == nil {
+			t.Errorf("cut at %d of %d: %v, %v", cut, len(good), in, out)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"field 0":                 append([]byte{0x00, 0x01}, good...),
+		"a group":                 {0x3b},
+		"a number without an end": {0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
+		"fixed64 cut":             append(bytes.Clone(good), 0x09, 1, 2),
+		"a port that is cut":      {0x3a, 0x04, 0x5a, 0x02, 0x0a, 0x05},
+		"a port of nonsense":      {0x3a, 0x03, 0x5a, 0x01, 0xff},
+	} {
+		if in, out, _, err := signature(bytes.NewReader(data)); err == nil {
+			t.Errorf("%s: %v, %v", name, in, out)
+		}
+	}
+}
