@@ -88,25 +88,20 @@ func arguments(c roles.Component) ([]argument, error) {
 	if c.GRPCPort != 0 {
 		add("grpc_port", strconv.Itoa(c.GRPCPort))
 	}
-	files := []struct {
+	type group struct {
 		name  string
 		paths []string
-	}{{"config", named(c.Config)}, {"client_ca", named(c.ClientCA)}}
+	}
+	files := []group{{"config", named(c.Config)}, {"client_ca", named(c.ClientCA)}}
 	for _, t := range c.Trust {
-		files = append(files, struct {
-			name  string
-			paths []string
-		}{"trust." + t.For, t.Files})
+		files = append(files, group{"trust." + t.For, t.Files})
 	}
 	if c.Models != "" {
 		models, err := modelFiles(c.Models)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, struct {
-			name  string
-			paths []string
-		}{"models", models})
+		files = append(files, group{"models", models})
 	}
 	for _, f := range files {
 		value, err := digestOf(f.paths)

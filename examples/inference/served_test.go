@@ -16,6 +16,7 @@ import (
 
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/run"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
 )
 
 // made is a file that make has made, by its path from the sources' directory.
@@ -67,7 +68,7 @@ func served(t *testing.T, files map[string]string, flags ...string) {
 	certs := filepath.Join(dir, "certs")
 	do(t, run.Cmd{Path: runtime, Args: []string{"gencerts", "-certs", certs, "-host", "localhost", "127.0.0.1"}})
 
-	http, grpc, rest, secure := free(t), free(t), free(t), free(t)
+	http, grpc, rest, secure := licensetest.FreeAddress(t), licensetest.FreeAddress(t), licensetest.FreeAddress(t), licensetest.FreeAddress(t)
 	start(t, http, run.Cmd{Path: engine, Args: append([]string{"serve", "-models", filepath.Join(dir, "models"), "-http", http, "-grpc", grpc}, flags...)})
 	config := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(config, fmt.Appendf(nil, front, dir, certs, rest, http, secure, grpc), 0o600); err != nil {
@@ -159,15 +160,4 @@ func start(t *testing.T, address string, c run.Cmd) {
 			return
 		}
 	}
-}
-
-// free is an address at which nothing listens.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -1,6 +1,7 @@
 package inference
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func Open(dir string, rt Runtime, log *slog.Logger) (*Repository, error) {
 			}
 			r.versions[v.Name] = append(r.versions[v.Name], v)
 		}
-		slices.SortFunc(r.versions[m.Name()], func(a, b *Version) int { return int(min(1, max(-1, b.Number-a.Number))) })
+		slices.SortFunc(r.versions[m.Name()], func(a, b *Version) int { return cmp.Compare(b.Number, a.Number) })
 	}
 	return r, nil
 }

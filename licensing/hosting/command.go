@@ -101,7 +101,7 @@ func (c Command) Start(_ context.Context, models []Shown) (Instance, error) {
 		return fail(err)
 	}
 	defer closeAll(sockets)
-	l := &launched{c: c, as: as, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log, Counters: c.Counters}), client: c.client()}
+	l := &launched{c: c, as: as, fs: modelfs.New(modelfs.Options{UID: c.UID, GID: c.GID, Cache: c.Cache, Log: c.Log, Counters: c.Counters}), client: c.Client()}
 	for _, m := range models {
 		if err := l.fs.Add(m.Name, m.Number, m.Model); err != nil {
 			return fail(err)
@@ -214,8 +214,8 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// client connects to the engine, whatever address is asked for.
-func (c Command) client() *http.Client {
+// Client connects to REST, whatever address is asked for.
+func (c Command) Client() *http.Client {
 	kind, address := network(c.REST)
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

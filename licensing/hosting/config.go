@@ -2,6 +2,7 @@ package hosting
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -271,7 +272,7 @@ func (m ModelConfig) Versions() ([]Version, error) {
 	if len(all) == 0 {
 		return nil, fmt.Errorf("look for versions of model %q: no directory in %q is named 1, or another number: %w", m.Name, m.BasePath, fs.ErrNotExist)
 	}
-	slices.SortFunc(all, func(a, b Version) int { return int(min(1, max(-1, b.Number-a.Number))) })
+	slices.SortFunc(all, func(a, b Version) int { return cmp.Compare(b.Number, a.Number) })
 	return all, nil
 }
 

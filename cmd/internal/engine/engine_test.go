@@ -21,6 +21,7 @@ import (
 	"github.com/ovsactl/ovsactl/internal/inference/onnxtest"
 	"github.com/ovsactl/ovsactl/internal/need"
 	"github.com/ovsactl/ovsactl/internal/testlog"
+	"github.com/ovsactl/ovsactl/licensing/licensetest"
 )
 
 // The test's program is the engine, too, which gives up rights for ever.
@@ -136,22 +137,12 @@ func (p *process) end() {
 	}
 }
 
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 const infer = `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[2,1]}]}`
 
 func TestServe(t *testing.T) {
 	for runtime, path := range map[string]string{"onnxruntime": library(t, onnxRuntime, onnxRuntime), "openvino": library(t, openVINO, "openvino")} {
 		t.Run(runtime, func(t *testing.T) {
-			at := free(t)
+			at := licensetest.FreeAddress(t)
 			p := start(t, nil, []string{"TRY=1"}, "serve", "-models", models(t), "-http", at, "-grpc", "off", "-runtime", runtime, "-library", path)
 			for _, c := range []struct {
 				method, path, body string

@@ -62,12 +62,7 @@ func BenchmarkHostingStart(b *testing.B) {
 			}
 			g := hostGuide(b, "nginx")
 			g.sold("-t Sale")
-			for _, name := range []string{"model.xml", "model.bin"} {
-				if err := os.Symlink(filepath.Join(under, name), g.path(name)); err != nil {
-					b.Fatal(err)
-				}
-			}
-			s := g.modelServer(dir, "openvino", library, []version{g.licensed("chain", 1, "model.xml", "model.bin")})
+			s := g.modelServer(dir, "openvino", library, []version{g.licensedChain("chain", under)})
 			defer s.end()
 			if mib > mostPlain {
 				if err := os.RemoveAll(under); err != nil { // its memory is needed
@@ -331,12 +326,7 @@ func BenchmarkHostingAnswers(b *testing.B) {
 	}
 	g := hostGuide(b, "nginx")
 	g.sold("-t Sale")
-	for _, name := range []string{"model.xml", "model.bin"} {
-		if err := os.Symlink(filepath.Join(under, name), g.path(name)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	s := g.modelServer(dir, "openvino", library, []version{g.licensed("fast", 1, "model.xml", "model.bin")})
+	s := g.modelServer(dir, "openvino", library, []version{g.licensedChain("fast", under)})
 	s.start()
 	defer s.end()
 	s.until("ready")

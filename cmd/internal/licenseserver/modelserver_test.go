@@ -88,6 +88,17 @@ func (g *guide) licensed(model string, n int, files ...string) version {
 	return v
 }
 
+// licensedChain is licensed, of a chain that is in a directory already.
+func (g *guide) licensedChain(model, dir string) version {
+	g.t.Helper()
+	for _, name := range []string{"model.xml", "model.bin"} {
+		if err := os.Symlink(filepath.Join(dir, name), g.path(name)); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	return g.licensed(model, 1, "model.xml", "model.bin")
+}
+
 // modelServer is a runtime that serves models with the engine of ours, behind nginx.
 type modelServer struct {
 	*runner

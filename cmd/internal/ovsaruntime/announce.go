@@ -80,7 +80,7 @@ func (a announcer) summary() string {
 		case m.State == hosting.Ready:
 			ready++
 		case m.Why != "":
-			why = append(why, fmt.Sprintf("%s: %s", nameOf(m), m.Why))
+			why = append(why, fmt.Sprintf("%s: %s", nameOf(m.Name, m.Version), m.Why))
 		}
 	}
 	if engine.Why != "" {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -16,11 +16,14 @@ import (
 
 // engineMetrics are those of the model server of ours, which has no network to tell them
 // by. While there is none, there are none.
-type engineMetrics struct{ socket string }
+type engineMetrics struct{ client *http.Client } // nil for a server of somebody else's
 
 // metricsOf are those of an engine; of a server of somebody else's there are none.
 func metricsOf(c hosting.Command) engineMetrics {
-	return engineMetrics{socket: unixSocket(c.REST)}
+	if !strings.HasPrefix(c.REST, "unix:") {
+		return engineMetrics{}
+	}
+	return engineMetrics{c.Client()}
 }
 
 const (
@@ -30,19 +33,16 @@ const (
 
 // Gather implements prometheus.Gatherer.
 func (e engineMetrics) Gather() ([]*dto.MetricFamily, error) {
-	if e.socket == "" {
+	if e.client == nil {
 		return nil, nil
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", e.socket)
-	}}
 	ctx, cancel := context.WithTimeout(context.Background(), metricsTime)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
-	response, err := transport.RoundTrip(request)
+	response, err := e.client.Do(request)
 	if err != nil {
 		return nil, nil // it does not run: the runtime's own metrics say so
 	}

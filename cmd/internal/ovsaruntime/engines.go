@@ -64,28 +64,42 @@ func (s session) ownEngine(c hosting.Command, kind string) (hosting.Command, err
 	return c, err
 }
 
-// unixSocket is the path of an address that has one, or "".
-func unixSocket(address string) string {
-	path, is := strings.CutPrefix(address, "unix:")
-	if !is {
-		return ""
-	}
-	return path
-}
-
 // frontGroup is the group of the front's workers, who alone connect to the engine.
 func frontGroup(name string) (uint32, error) {
+	_, gid, err := lookUp("the front's user", name, "name whom nginx's workers run as: -nginx-user USER")
+	return gid, err
+}
+
+// engineUser is whom engines run as: nobody who may do more.
+func engineUser(name string) (uid, gid uint32, err error) {
+	uid, gid, err = lookUp("the server's user", name, "make it: useradd --system --no-create-home %s; or name another: -user USER", name)
+	if err == nil && uid == 0 {
+		err = guestcli.Usagef("-user %s: a model's server does not run as root", name)
+	}
+	return uid, gid, err
+}
+
+// lookUp finds a user, and hints at what to do where there is none.
+func lookUp(what, name, format string, args ...any) (uid, gid uint32, err error) {
+	fail := func(err error) (uint32, uint32, error) { return 0, 0, fmt.Errorf("look for %s: %w", what, err) }
 	u, err := user.Lookup(name)
 	var unknown user.UnknownUserError
 	if errors.As(err, &unknown) {
-		return 0, hint.Wrap(fmt.Errorf("look for the front's user: %w", err), "name whom nginx's workers run as: -nginx-user USER")
+		_, _, err := fail(err)
+		return 0, 0, hint.Wrap(err, format, args...)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("look for the front's user: %w", err)
+		return fail(err)
 	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("look for the front's user: %w", err)
+	for _, id := range []struct {
+		text string
+		to   *uint32
+	}{{u.Uid, &uid}, {u.Gid, &gid}} {
+		n, err := strconv.ParseUint(id.text, 10, 32)
+		if err != nil {
+			return fail(err)
+		}
+		*id.to = uint32(n)
 	}
-	return uint32(gid), nil
+	return uid, gid, nil
 }

@@ -10,9 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -229,30 +227,4 @@ func readConfig(path string, takes ...hosting.Member) (hosting.Config, error) {
 		return config, fmt.Errorf("%q: %w", path, err)
 	}
 	return config, nil
-}
-
-// engineUser is whom engines run as: nobody who may do more.
-func engineUser(name string) (uid, gid uint32, err error) {
-	u, err := user.Lookup(name)
-	var unknown user.UnknownUserError
-	if errors.As(err, &unknown) {
-		return 0, 0, hint.Wrap(fmt.Errorf("look for the server's user: %w", err), "make it: useradd --system --no-create-home %s; or name another: -user USER", name)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("look for the server's user: %w", err)
-	}
-	for _, id := range []struct {
-		text string
-		to   *uint32
-	}{{u.Uid, &uid}, {u.Gid, &gid}} {
-		n, err := strconv.ParseUint(id.text, 10, 32)
-		if err != nil {
-			return 0, 0, fmt.Errorf("look for the server's user: %w", err)
-		}
-		*id.to = uint32(n)
-	}
-	if uid == 0 {
-		return 0, 0, guestcli.Usagef("-user %s: a model's server does not run as root", name)
-	}
-	return uid, gid, nil
 }

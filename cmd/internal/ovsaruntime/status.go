@@ -147,7 +147,7 @@ func (t told) settled() bool {
 func (t told) summary() string {
 	var all []string
 	for _, m := range t.Models {
-		all = append(all, fmt.Sprintf("%s: %s", nameOf(m), m.State))
+		all = append(all, fmt.Sprintf("%s: %s", nameOf(m.Name, m.Version), m.State))
 	}
 	return strings.Join(append(all, "the model server: "+string(t.Engine.State)), ", ")
 }
@@ -174,12 +174,12 @@ func ask(ctx context.Context, address string) (t told, err error) {
 	return t, nil
 }
 
-// nameOf is how people call a version.
-func nameOf(m hosting.Status) string {
-	if m.Version == 0 {
-		return m.Name
+// nameOf is how people call a version; 0 where a model has none.
+func nameOf(model string, version int64) string {
+	if version == 0 {
+		return model
 	}
-	return fmt.Sprintf("%s/%d", m.Name, m.Version)
+	return fmt.Sprintf("%s/%d", model, version)
 }
 
 // write writes a status for people.
@@ -193,7 +193,7 @@ func (t told) write(out io.Writer) error {
 		return t.UTC().Format(time.RFC3339)
 	}
 	for _, m := range t.Models {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", visible.Line(nameOf(m)), m.State, at(m.Lease), at(m.Proven), visible.Line(m.Why))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", visible.Line(nameOf(m.Name, m.Version)), m.State, at(m.Lease), at(m.Proven), visible.Line(m.Why))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -296,10 +296,7 @@ func once(ctx context.Context, g *hosting.Guest, v hosting.Version) checked {
 }
 
 func (c checked) write(out io.Writer) (err error) {
-	name := c.Model
-	if c.Version > 0 {
-		name = fmt.Sprintf("%s/%d", c.Model, c.Version)
-	}
+	name := nameOf(c.Model, c.Version)
 	if c.OK {
 		_, err = fmt.Fprintf(out, "ok      %s: %d files, a lease until %s\n", visible.Line(name), len(c.Files), c.Lease.UTC().Format(time.RFC3339))
 		return err

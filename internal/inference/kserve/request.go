@@ -51,12 +51,8 @@ func parse(body []byte, length string) (request, error) {
 		case "id":
 			req.id, err = r.String()
 		case "parameters":
-			err = parameters(r, func(name string) (err error) {
-				if name == "binary_data_output" {
-					req.binary, err = r.Bool()
-					return err
-				}
-				_, err = r.Skip()
+			err = parameters(r, "binary_data_output", func() (err error) {
+				req.binary, err = r.Bool()
 				return err
 			})
 		case "inputs":
@@ -103,12 +99,17 @@ func few(n int, err error) error {
 	return err
 }
 
-func parameters(r *tensorjson.Reader, each func(name string) error) error {
+// parameters reads those of something, of which one is known.
+func parameters(r *tensorjson.Reader, known string, read func() error) error {
 	return r.Object(func(name string) error {
 		if slices.Contains(refused, name) {
 			return fmt.Errorf("%w: parameter %q belongs to an extension that this server does not have", inference.ErrInvalid, name)
 		}
-		return each(name)
+		if name == known {
+			return read()
+		}
+		_, err := r.Skip()
+		return err
 	})
 }
 
@@ -139,15 +140,11 @@ func readInput(r *tensorjson.Reader) (input, error) {
 		case "data":
 			in.data, err = r.Skip()
 		case "parameters":
-			err = parameters(r, func(name string) (err error) {
-				if name == "binary_data_size" {
-					in.binary, err = r.Int()
-					if err == nil && in.binary < 0 {
-						err = fmt.Errorf("%w: binary_data_size is %d", inference.ErrInvalid, in.binary)
-					}
-					return err
+			err = parameters(r, "binary_data_size", func() (err error) {
+				in.binary, err = r.Int()
+				if err == nil && in.binary < 0 {
+					err = fmt.Errorf("%w: binary_data_size is %d", inference.ErrInvalid, in.binary)
 				}
-				_, err = r.Skip()
 				return err
 			})
 		default:
@@ -168,13 +165,9 @@ func readOutput(r *tensorjson.Reader) (output, error) {
 		case "name":
 			out.name, err = r.String()
 		case "parameters":
-			err = parameters(r, func(name string) (err error) {
-				if name == "binary_data" {
-					out.said = true
-					out.binary, err = r.Bool()
-					return err
-				}
-				_, err = r.Skip()
+			err = parameters(r, "binary_data", func() (err error) {
+				out.said = true
+				out.binary, err = r.Bool()
 				return err
 			})
 		default:
