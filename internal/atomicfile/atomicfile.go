@@ -222,3 +222,9 @@ func SyncDir(dir string) error {
 	}
 	return nil
 }
+
+// PublicDir makes a directory into which everybody may go, whatever the umask is. One
+// that is there becomes so.
+func PublicDir(dir string) error {
+	return errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755))
+}

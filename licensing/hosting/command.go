@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/run"
 	"github.com/ovsactl/ovsactl/internal/visible"
 	"github.com/ovsactl/ovsactl/licensing/modelfs"
@@ -188,9 +189,7 @@ func (c Command) sockets() (all []*os.File, err error) {
 // listenAt makes a socket to which root and a group may connect. One that a dead process
 // has left there is in nobody's way.
 func listenAt(path string, group int) (*os.File, error) {
-	dir := filepath.Dir(path)
-	// Whatever the umask is: the group finds the socket in it.
-	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+	if err := atomicfile.PublicDir(filepath.Dir(path)); err != nil { // the group finds it there
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ovsactl/ovsactl/internal/atomicfile"
 	"github.com/ovsactl/ovsactl/internal/run"
 )
 
@@ -84,8 +84,7 @@ func (i *fronted) on() error {
 	if i.over {
 		return errors.New("the engine is stopped")
 	}
-	// Its workers are another user, whatever the umask is.
-	if err := errors.Join(os.MkdirAll(i.f.Dir, 0o755), os.Chmod(i.f.Dir, 0o755)); err != nil {
+	if err := atomicfile.PublicDir(i.f.Dir); err != nil { // its workers are another user
 		return err
 	}
 	stamp := i.f.stamp()

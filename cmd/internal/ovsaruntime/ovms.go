@@ -2,9 +2,7 @@ package ovsaruntime
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/ovsactl/ovsactl/internal/atomicfile"
@@ -29,8 +27,7 @@ func ovms(dir, port, grpcPort string, models []hosting.Shown) (hosting.Arrangeme
 
 // writePublic writes a file that the engine's user can read.
 func writePublic(file string, data []byte) error {
-	dir := filepath.Dir(file)
-	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+	if err := atomicfile.PublicDir(filepath.Dir(file)); err != nil {
 		return err
 	}
 	return atomicfile.WriteFile(file, data, 0o644)
